@@ -1,0 +1,59 @@
+-- What is managed: one row a table, one column an option.
+-- Written only by manage(), configure() and unmanage(); carried by pg_dump.
+
+CREATE TABLE tombstone.managed (
+    managed         integer  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation        regclass NOT NULL UNIQUE,
+    layout          text     NOT NULL CHECK (layout IN ('in_place')),
+    id              name[]   NOT NULL CHECK (cardinality(id) > 0 AND array_position(id, NULL) IS NULL),
+    version         name     CHECK (version <> ALL (id)),
+    deleted_at      name     NOT NULL CHECK (deleted_at <> ALL (id) AND deleted_at IS DISTINCT FROM version),
+    redact          jsonb    NOT NULL CHECK (jsonb_typeof(redact) = 'object'),
+    kind            text,
+    owners          text,
+    retention       interval CHECK (retention > interval '0'),
+    expire_after    interval CHECK (expire_after > interval '0'),
+    expire_from     text,
+    events          text     NOT NULL CHECK (events IN ('delete', 'all')),
+    notify          text     NOT NULL CHECK (notify IN ('record', 'batch', 'none')),
+    channel         name     NOT NULL CHECK (channel <> ''),
+    event_retention interval CHECK (event_retention > interval '0'),
+    CONSTRAINT age_counts_from_somewhere CHECK (expire_after IS NULL OR expire_from IS NOT NULL)
+);
+
+COMMENT ON TABLE tombstone.managed IS
+    'The managed tables and their options. Read it through the view tombstone.tables; change it with manage(), configure(), unmanage().';
+COMMENT ON COLUMN tombstone.managed.managed IS
+    'The number events and holds refer to: unlike a table''s OID it is never reused and survives dump and restore.';
+COMMENT ON COLUMN tombstone.managed.relation IS 'The managed table; for a partitioned table, its root.';
+COMMENT ON COLUMN tombstone.managed.layout IS 'Where tombstones live: in_place, the row stays in the table.';
+COMMENT ON COLUMN tombstone.managed.id IS 'The columns that name a record.';
+COMMENT ON COLUMN tombstone.managed.version IS 'The column that tells the versions of a record apart, if it has versions.';
+COMMENT ON COLUMN tombstone.managed.deleted_at IS 'The timestamptz column that is NULL while a record is live.';
+COMMENT ON COLUMN tombstone.managed.redact IS 'Columns blanked by a soft delete, with the values they get. What redaction blanks is gone: no restore brings it back.';
+COMMENT ON COLUMN tombstone.managed.kind IS 'SQL expression over the row: the kind named in events.';
+COMMENT ON COLUMN tombstone.managed.owners IS 'SQL expression over the row: the role, or roles, that own the record.';
+COMMENT ON COLUMN tombstone.managed.retention IS 'How long a tombstone stays; NULL: for ever.';
+COMMENT ON COLUMN tombstone.managed.expire_after IS 'Age at which a live record is soft-deleted; NULL: never.';
+COMMENT ON COLUMN tombstone.managed.expire_from IS 'SQL expression over the row: the moment its age counts from.';
+COMMENT ON COLUMN tombstone.managed.events IS 'Which changes become events: delete, or all.';
+COMMENT ON COLUMN tombstone.managed.notify IS 'How events are announced: one NOTIFY a record, one a batch, or none.';
+COMMENT ON COLUMN tombstone.managed.channel IS 'The NOTIFY channel.';
+COMMENT ON COLUMN tombstone.managed.event_retention IS 'How long events stay; NULL: for ever.';
+
+-- A table's OID changes on dump and restore; regclass is dumped by name, and the number stays.
+SELECT pg_catalog.pg_extension_config_dump('tombstone.managed', '');
+SELECT pg_catalog.pg_extension_config_dump('tombstone.managed_managed_seq', '');
+
+CREATE VIEW tombstone.tables WITH (security_barrier) AS
+SELECT m.relation, m.layout, m.id, m.version, m.deleted_at, m.redact, m.kind, m.owners,
+       m.retention, m.expire_after, m.expire_from, m.events, m.notify, m.channel, m.event_retention
+FROM tombstone.managed m
+JOIN pg_catalog.pg_class c ON c.oid = m.relation
+WHERE has_any_column_privilege(c.oid, 'SELECT') OR pg_has_role(c.relowner, 'USAGE')
+ORDER BY m.managed;
+
+COMMENT ON VIEW tombstone.tables IS
+    'The managed tables you may read or own, and every option of each.';
+
+GRANT SELECT ON tombstone.tables TO PUBLIC;

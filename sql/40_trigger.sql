@@ -1,0 +1,28 @@
+-- The triggers: the lifecycle itself, fired by every road into a managed table.
+-- manage() attaches the first three to the table; the event trigger clears up after DROP TABLE.
+
+CREATE FUNCTION tombstone.on_update() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_update';
+COMMENT ON FUNCTION tombstone.on_update() IS
+    'Trigger of managed tables: a row whose deleted_at is set is redacted and recorded as deleted, one whose deleted_at is cleared as restored.';
+
+CREATE FUNCTION tombstone.on_delete() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_delete';
+COMMENT ON FUNCTION tombstone.on_delete() IS
+    'Trigger of managed tables: a row that leaves the table is recorded as purged.';
+
+CREATE FUNCTION tombstone.on_truncate() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_truncate';
+COMMENT ON FUNCTION tombstone.on_truncate() IS
+    'Trigger of managed tables: refuses TRUNCATE while a record is on hold.';
+
+CREATE FUNCTION tombstone.on_drop() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'on_drop_wrapper';
+COMMENT ON FUNCTION tombstone.on_drop() IS
+    'Event trigger: a dropped table is managed no longer; refuses the drop while a record is on hold.';
+
+CREATE EVENT TRIGGER tombstone_on_drop ON sql_drop
+    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
+    EXECUTE FUNCTION tombstone.on_drop();
+COMMENT ON EVENT TRIGGER tombstone_on_drop IS
+    'Takes dropped tables out of tombstone.managed, and protects held records from DROP.';

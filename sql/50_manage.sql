@@ -1,0 +1,32 @@
+-- Doors to management: what is managed, and how.
+
+CREATE FUNCTION tombstone.manage(
+    relation        regclass,
+    layout          text     DEFAULT NULL,
+    id              name[]   DEFAULT NULL,
+    version         name     DEFAULT NULL,
+    deleted_at      name     DEFAULT NULL,
+    redact          jsonb    DEFAULT NULL,
+    kind            text     DEFAULT NULL,
+    owners          text     DEFAULT NULL,
+    retention       interval DEFAULT '30 days',
+    expire_after    interval DEFAULT NULL,
+    expire_from     text     DEFAULT NULL,
+    events          text     DEFAULT 'delete',
+    notify          text     DEFAULT 'record',
+    channel         name     DEFAULT 'tombstone',
+    event_retention interval DEFAULT '30 days'
+) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'manage_wrapper';
+COMMENT ON FUNCTION tombstone.manage IS
+    'Puts a table under management. You must own it. Every option is checked now. id: the primary key unless given. deleted_at: the column of that name unless given, added where missing. redact: {"column": value, …} blanked by a soft delete, for ever. kind, owners, expire_from: SQL expressions over the row, resolved with search_path = pg_catalog. retention, event_retention: NULL keeps for ever.';
+
+CREATE FUNCTION tombstone.configure(relation regclass, option text, value text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'configure_wrapper';
+COMMENT ON FUNCTION tombstone.configure IS
+    'Changes one option of a managed table you own; NULL resets it to manage()''s default. retention and event_retention take ''forever'' to keep for ever.';
+
+CREATE FUNCTION tombstone.unmanage(relation regclass, discard boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'unmanage_wrapper';
+COMMENT ON FUNCTION tombstone.unmanage IS
+    'Ends the management of a table you own. Refuses while tombstones remain, unless discard is true: then their rows are deleted. Refuses while a record is on hold.';

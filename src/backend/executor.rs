@@ -1,0 +1,99 @@
+//! When a statement ends. A statement's triggers tell us row by row what it does; what follows from it (log, cascade)
+//! is done once, when the whole statement and its AFTER triggers are through.
+//!
+//! Statement triggers cannot say so: one that names a partition skips the triggers of the partitioned table. The executor can.
+
+use std::cell::Cell;
+
+use pgrx::{pg_guard, pg_sys};
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static AT_END: Cell<Option<fn(u32)>> = const { Cell::new(None) };
+    static PREVIOUS_RUN: Cell<pg_sys::ExecutorRun_hook_type> = const { Cell::new(None) };
+    static PREVIOUS_FINISH: Cell<pg_sys::ExecutorFinish_hook_type> = const { Cell::new(None) };
+}
+
+/// Calls `at_end(depth)` after each statement; it concerns the triggers fired at a `depth()` above that. Called at load.
+pub fn at_statement_end(at_end: fn(u32)) {
+    AT_END.set(Some(at_end));
+    // SAFETY: hooks are process-wide and set once, chaining to whoever was there before.
+    unsafe {
+        PREVIOUS_RUN.set(pg_sys::ExecutorRun_hook);
+        PREVIOUS_FINISH.set(pg_sys::ExecutorFinish_hook);
+        pg_sys::ExecutorRun_hook = Some(on_run);
+        pg_sys::ExecutorFinish_hook = Some(on_finish);
+    }
+}
+
+/// How many statements deep the running trigger is: at least 1, also in the statement that loaded this library.
+pub fn depth() -> u32 {
+    DEPTH.get().max(1)
+}
+
+/// One level deeper, until dropped: also when an error unwinds.
+struct Deeper;
+
+impl Deeper {
+    fn new() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Deeper
+    }
+}
+
+impl Drop for Deeper {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+#[cfg(not(feature = "pg18"))]
+#[pg_guard]
+unsafe extern "C-unwind" fn on_run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    execute_once: bool,
+) {
+    let _deeper = Deeper::new();
+    // SAFETY: hands on exactly what the hook was given.
+    unsafe {
+        match PREVIOUS_RUN.get() {
+            Some(previous) => previous(query, direction, count, execute_once),
+            None => pg_sys::standard_ExecutorRun(query, direction, count, execute_once),
+        }
+    }
+}
+
+#[cfg(feature = "pg18")]
+#[pg_guard]
+unsafe extern "C-unwind" fn on_run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64) {
+    let _deeper = Deeper::new();
+    // SAFETY: hands on exactly what the hook was given.
+    unsafe {
+        match PREVIOUS_RUN.get() {
+            Some(previous) => previous(query, direction, count),
+            None => pg_sys::standard_ExecutorRun(query, direction, count),
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_finish(query: *mut pg_sys::QueryDesc) {
+    {
+        let _deeper = Deeper::new();
+        // SAFETY: hands on exactly what the hook was given.
+        unsafe {
+            match PREVIOUS_FINISH.get() {
+                Some(previous) => previous(query),
+                None => pg_sys::standard_ExecutorFinish(query),
+            }
+        }
+    }
+    // A foreign key's own statement leaves its AFTER triggers to the statement that caused it: that one ends later.
+    // SAFETY: the executor's state lives until ExecutorEnd.
+    let leaves_triggers = unsafe { (*(*query).estate).es_top_eflags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS != 0 };
+    if !leaves_triggers && let Some(at_end) = AT_END.get() {
+        at_end(DEPTH.get());
+    }
+}

@@ -1,0 +1,12 @@
+//! The server we live in: everything that needs Postgres' C interface, each in a small safe wrapper.
+//! Knows nothing of managed tables. `unsafe` lives here, in `table/value.rs` (datums) and in `capture/trigger.rs` (tuples).
+
+pub mod executor;
+pub mod expression;
+pub mod ident;
+pub mod identity;
+pub mod invalidation;
+pub mod query;
+pub mod relation;
+pub mod subtransaction;
+pub mod transaction;

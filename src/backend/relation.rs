@@ -1,0 +1,47 @@
+//! Relations by OID: their owner, whether they hold anything, and the extension's own.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+/// One of the extension's own tables; InvalidOid after DROP EXTENSION.
+pub fn own(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: catalog look-ups by name.
+    unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"tombstone".as_ptr(), true)) }
+}
+
+/// The owner of the extension's own tables, in whose name they are read and written.
+pub fn keeper() -> pg_sys::Oid {
+    owner_of(own(c"managed"))
+}
+
+/// The owner of `relation`; InvalidOid, which has no rights at all, where there is no such relation.
+pub fn owner_of(relation: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: reads a syscache tuple while holding its pin.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, pg_sys::Datum::from(relation));
+        if tuple.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let owner = (*(pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_class)).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
+}
+
+/// Whether `relation` holds no row at all, without reading it: its file is empty.
+pub fn is_empty_file(relation: pg_sys::Oid) -> bool {
+    // SAFETY: opened and closed here, under a lock kept to the transaction's end.
+    unsafe {
+        let opened = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
+        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(opened, pg_sys::ForkNumber::MAIN_FORKNUM);
+        pg_sys::table_close(opened, pg_sys::NoLock as i32);
+        blocks == 0
+    }
+}
+
+/// Locks `relation` against every other change of its definition, to the transaction's end.
+pub fn lock_definition(relation: pg_sys::Oid) {
+    // SAFETY: takes a lock that the transaction's end releases.
+    unsafe { pg_sys::LockRelationOid(relation, pg_sys::ShareRowExclusiveLock as i32) };
+}

@@ -1,0 +1,60 @@
+//! Where the transaction stands, and what must happen when it or a part of it ends.
+
+use std::cell::Cell;
+
+use pgrx::{pg_guard, pg_sys};
+
+/// What a subsystem with per-transaction memory wants to hear.
+pub struct Watch {
+    /// The transaction is about to commit or be prepared: the last moment to write.
+    pub before_end: fn(),
+    /// It ended, either way.
+    pub ended: fn(),
+    /// This subtransaction and those inside it were rolled back.
+    pub rolled_back: fn(pg_sys::SubTransactionId),
+}
+
+thread_local! {
+    static WATCH: Cell<Option<&'static Watch>> = const { Cell::new(None) };
+}
+
+/// Registers the one watch of the session; called at load.
+pub fn watch(watch: &'static Watch) {
+    WATCH.set(Some(watch));
+    // SAFETY: registers two functions that live as long as the library.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
+    }
+}
+
+/// The subtransaction we are in.
+pub fn current_subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads backend-local state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut core::ffi::c_void) {
+    use pg_sys::XactEvent::*;
+    let Some(watch) = WATCH.get() else { return };
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => (watch.before_end)(),
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => (watch.ended)(),
+        _ => (),
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    subtransaction: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut core::ffi::c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
+        && let Some(watch) = WATCH.get()
+    {
+        (watch.rolled_back)(subtransaction);
+    }
+}

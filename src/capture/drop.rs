@@ -1,0 +1,57 @@
+//! DROP TABLE: a table that is gone is managed no longer; one with records on hold stays.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::{keeper, own};
+use crate::error::{Error, Result};
+
+thread_local! {
+    static DROPPED: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.array_agg(objid) FROM pg_catalog.pg_event_trigger_dropped_objects()
+         WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0",
+        [],
+    )));
+    static HELD: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT o.object_identity, pg_catalog.count(*) FROM pg_catalog.pg_event_trigger_dropped_objects() o
+         JOIN tombstone.managed m ON m.relation = o.objid JOIN tombstone.held h USING (managed)
+         WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0 GROUP BY 1",
+        [],
+    )));
+    static FORGET: &'static Statement = Box::leak(Box::new(Statement::new(
+        "DELETE FROM tombstone.managed WHERE relation = ANY ($1)", [pg_sys::OIDARRAYOID],
+    )));
+}
+
+/// Event trigger on sql_drop.
+#[pg_extern(sql = false)]
+fn on_drop(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    // SAFETY: context is NULL or a node.
+    let fired = unsafe { !(*call).context.is_null() && (*(*call).context).type_ == pg_sys::NodeTag::T_EventTriggerData };
+    if !fired {
+        return Err(Error::not_a_trigger("this function is an event trigger, not to be called").into());
+    }
+    if own(c"managed") == pg_sys::InvalidOid {
+        return Ok(()); // the extension itself is being dropped
+    }
+    acting_as(keeper(), forget_dropped).map_err(Into::into)
+}
+
+fn forget_dropped() -> Result<()> {
+    let held = HELD.with(|statement| {
+        statement.rows(&[], |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())))
+    })?;
+    if let Some((table, holds)) = held.first() {
+        return Err(Error::on_hold(format!("cannot drop table {table}: {holds} of its records are on hold"))
+            .hint("End the holds first, with tombstone.release()."));
+    }
+    let dropped = DROPPED.with(|statement| statement.rows(&[], |row| Ok(row.get::<Vec<pg_sys::Oid>>(1)?)))?;
+    for tables in dropped.into_iter().flatten() {
+        FORGET.with(|statement| statement.execute(&[DatumWithOid::from(tables)]))?;
+    }
+    Ok(())
+}

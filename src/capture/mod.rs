@@ -1,0 +1,22 @@
+//! The triggers: what happens to a managed table, by whichever road, becomes changes; at the statement's end the changes
+//! are checked against holds, logged, and followed along foreign keys. Writes `tombstone.event` through `log`.
+
+mod drop;
+mod pending;
+mod trigger;
+
+use crate::backend::{executor, transaction};
+use crate::log::deletion;
+
+/// Hooks the capture to the ends of statements and transactions; called at load.
+pub fn init() {
+    executor::at_statement_end(pending::settle_above);
+    transaction::watch(&transaction::Watch {
+        before_end: || pending::settle_above(0),
+        ended: || {
+            pending::forget_all();
+            deletion::forget();
+        },
+        rolled_back: pending::forget_from,
+    });
+}

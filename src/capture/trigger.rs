@@ -1,0 +1,247 @@
+//! The trigger functions, at the price of C: they run once for each row.
+//!
+//! The update trigger fires BEFORE, so that redaction is part of the same row write; it also sees a soft delete that moves
+//! the row to another partition. The delete trigger fires AFTER, when a row that only moved has been marked as moved.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use pgrx::htup::heap_getattr_raw;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::{pg_guard, pg_sys};
+
+use super::pending::note;
+use crate::error::{Error, Result};
+use crate::lifecycle::hold;
+use crate::log::event::Change;
+use crate::table::{self, Column, ColumnType, Table};
+
+/// Where a managed table's columns stand in the rows of one relation: of the table, or of a partition with its own order.
+struct Shape {
+    table: Rc<Table>,
+    id: Vec<NonZeroUsize>,
+    version: Option<(NonZeroUsize, ColumnType)>,
+    deleted_at: NonZeroUsize,
+    blanks: Blanks,
+}
+
+/// The values that redaction puts in, as heap_modify_tuple_by_cols takes them; they last as long as the shape.
+struct Blanks {
+    columns: Vec<i32>,
+    types: Vec<ColumnType>,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+}
+
+impl Drop for Blanks {
+    fn drop(&mut self) {
+        for ((kind, value), null) in self.types.iter().zip(&self.values).zip(&self.nulls) {
+            if !null {
+                kind.discard(*value);
+            }
+        }
+    }
+}
+
+thread_local! {
+    // Never dropped: at the process's end there is no memory context left to free a value in.
+    static SHAPES: ManuallyDrop<RefCell<HashMap<pg_sys::Oid, Rc<Shape>>>> = ManuallyDrop::new(RefCell::default());
+}
+
+macro_rules! trigger_function {
+    ($name:ident, $info:ident, $act:expr) => {
+        #[doc = "Called by Postgres through `sql/40_trigger.sql`."]
+        #[unsafe(no_mangle)]
+        #[pg_guard]
+        pub unsafe extern "C-unwind" fn $name(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            // SAFETY: Postgres hands a trigger function its TriggerData.
+            unsafe { fired(call).and_then($act) }.map_err(ErrorReport::from).unwrap_or_report()
+        }
+
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            const VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &VERSION_1
+        }
+    };
+}
+
+trigger_function!(tombstone_on_update, pg_finfo_tombstone_on_update, |trigger| on_update(trigger));
+trigger_function!(tombstone_on_delete, pg_finfo_tombstone_on_delete, |trigger| on_delete(trigger));
+trigger_function!(tombstone_on_truncate, pg_finfo_tombstone_on_truncate, |trigger| on_truncate(trigger));
+
+/// # Safety
+/// `call` is what Postgres called a function with.
+unsafe fn fired<'a>(call: pg_sys::FunctionCallInfo) -> Result<&'a pg_sys::TriggerData> {
+    // SAFETY: context is NULL or a node; of a trigger call, TriggerData that outlives the call.
+    unsafe {
+        let context = (*call).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            return Err(Error::not_a_trigger("this function is a trigger of managed tables, not to be called"));
+        }
+        Ok(&*(context as *const pg_sys::TriggerData))
+    }
+}
+
+/// A row whose deleted_at is being set or cleared: the trigger's WHEN clause lets no other through.
+unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: a BEFORE UPDATE FOR EACH ROW trigger has both tuples, of its relation's descriptor.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_UPDATE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE)?;
+        let shape = shape_of(trigger.tg_relation)?;
+        let row = (*trigger.tg_relation).rd_att;
+        let stamp = |tuple| heap_getattr_raw(tuple, shape.deleted_at, row).map(|datum| datum.value().cast_signed() as i64);
+        let (before, after) = (stamp(trigger.tg_trigtuple), stamp(trigger.tg_newtuple));
+        let mut written = trigger.tg_newtuple;
+        let change = match (before, after) {
+            (None, Some(stamp)) => {
+                let redacted = !shape.blanks.columns.is_empty();
+                if redacted {
+                    written = shape.redact(written, row);
+                }
+                Change::SoftDelete { stamp, redacted }
+            }
+            (Some(stamp), None) => Change::Restore { stamp },
+            _ => return Ok(pg_sys::Datum::from(written)),
+        };
+        shape.note(change, trigger.tg_trigtuple, row)?;
+        Ok(pg_sys::Datum::from(written))
+    }
+}
+
+/// A row that left its table.
+unsafe fn on_delete(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: an AFTER DELETE FOR EACH ROW trigger has the old tuple, of its relation's descriptor.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_DELETE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_AFTER)?;
+        if !only_moved(trigger.tg_trigtuple) {
+            let shape = shape_of(trigger.tg_relation)?;
+            shape.note(Change::Purge, trigger.tg_trigtuple, (*trigger.tg_relation).rd_att)?;
+        }
+        Ok(pg_sys::Datum::from(0))
+    }
+}
+
+/// All rows at once.
+unsafe fn on_truncate(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: a trigger has its relation.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_TRUNCATE | pg_sys::TRIGGER_EVENT_BEFORE)?;
+        hold::refuse_any(&*table::by_trigger((*trigger.tg_relation).rd_id)?)?;
+        Ok(pg_sys::Datum::from(0))
+    }
+}
+
+fn expect(trigger: &pg_sys::TriggerData, event: u32) -> Result<()> {
+    let mask = pg_sys::TRIGGER_EVENT_OPMASK | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_TIMINGMASK;
+    if trigger.tg_event & mask == event {
+        return Ok(());
+    }
+    Err(Error::not_a_trigger("a trigger of managed tables was created by hand, for an event it is not for")
+        .hint("Triggers are created by tombstone.manage()."))
+}
+
+/// Whether the row was deleted only to be inserted into another partition, by an UPDATE of the partition key.
+///
+/// # Safety
+/// `tuple` is a heap tuple as stored.
+unsafe fn only_moved(tuple: pg_sys::HeapTuple) -> bool {
+    // SAFETY: by contract of this function.
+    unsafe {
+        let at = (*(*tuple).t_data).t_ctid;
+        at.ip_posid as u32 == pg_sys::MovedPartitionsOffsetNumber
+            && at.ip_blkid.bi_hi == u16::MAX
+            && at.ip_blkid.bi_lo == u16::MAX
+    }
+}
+
+/// # Safety
+/// `relation` is open.
+unsafe fn shape_of(relation: pg_sys::Relation) -> Result<Rc<Shape>> {
+    // SAFETY: by contract of this function.
+    let (oid, row) = unsafe { ((*relation).rd_id, (*relation).rd_att) };
+    let table = table::by_trigger(oid)?;
+    let known = SHAPES.with(|shapes| shapes.borrow().get(&oid).filter(|shape| Rc::ptr_eq(&shape.table, &table)).map(Rc::clone));
+    if let Some(shape) = known {
+        return Ok(shape);
+    }
+    let shape = Rc::new(Shape::new(table, row)?);
+    SHAPES.with(|shapes| shapes.borrow_mut().insert(oid, Rc::clone(&shape)));
+    Ok(shape)
+}
+
+impl Shape {
+    fn new(table: Rc<Table>, row: pg_sys::TupleDesc) -> Result<Shape> {
+        let position = |column: &Column| position(row, column);
+        let mut blanks = Blanks { columns: vec![], types: vec![], values: vec![], nulls: vec![] };
+        for redaction in &table.redactions {
+            let kind = &redaction.column.kind;
+            let value = match &redaction.text {
+                Some(text) => kind.keep(kind.read(text, "redact value")?),
+                None => pg_sys::Datum::from(0),
+            };
+            blanks.columns.push(position(&redaction.column)?.get() as i32);
+            blanks.types.push(kind.clone());
+            blanks.values.push(value);
+            blanks.nulls.push(redaction.text.is_none());
+        }
+        Ok(Shape {
+            id: table.id.iter().map(position).collect::<Result<_>>()?,
+            version: table
+                .version
+                .as_ref()
+                .map(|column| Ok::<_, Error>((position(column)?, column.kind.clone())))
+                .transpose()?,
+            deleted_at: position(&table.deleted_at)?,
+            blanks,
+            table,
+        })
+    }
+
+    /// # Safety
+    /// `tuple` is of descriptor `row`, which is of this shape.
+    unsafe fn redact(&self, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
+        let blanks = &self.blanks;
+        // SAFETY: by contract of this function; the arrays are read only.
+        unsafe {
+            pg_sys::heap_modify_tuple_by_cols(
+                tuple,
+                row,
+                blanks.columns.len() as i32,
+                blanks.columns.as_ptr().cast_mut(),
+                blanks.values.as_ptr().cast_mut(),
+                blanks.nulls.as_ptr().cast_mut(),
+            )
+        }
+    }
+
+    /// # Safety
+    /// `tuple` is of descriptor `row`, which is of this shape.
+    unsafe fn note(&self, change: Change, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> Result<()> {
+        // SAFETY: by contract of this function; id and version columns are NOT NULL.
+        unsafe {
+            let value = |position| heap_getattr_raw(tuple, position, row).unwrap_or(pg_sys::Datum::from(0));
+            let id: Vec<pg_sys::Datum> = self.id.iter().map(|position| value(*position)).collect();
+            let version = self.version.as_ref().map(|(position, kind)| kind.integer(value(*position)));
+            note(&self.table, change, self.table.key_text(&id), version)
+        }
+    }
+}
+
+fn position(row: pg_sys::TupleDesc, column: &Column) -> Result<NonZeroUsize> {
+    // SAFETY: walks the attributes of a valid descriptor.
+    let found = unsafe {
+        (0..(*row).natts as usize).find(|i| {
+            let attribute = pg_sys::TupleDescAttr(row, *i as i32);
+            !(*attribute).attisdropped
+                && core::ffi::CStr::from_ptr((*attribute).attname.data.as_ptr()).to_bytes() == column.name.as_bytes()
+        })
+    };
+    found
+        .and_then(|i| NonZeroUsize::new(i + 1))
+        .ok_or_else(|| Error::not_ready(format!("the managed table has no column {} any more", column.name)))
+}

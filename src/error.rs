@@ -1,0 +1,127 @@
+//! What can go wrong, once: each failure with its SQLSTATE, message, DETAIL and HINT.
+//! The SQLSTATEs are the contract services map to HTTP (400, 403, 404, 409, 423).
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+
+/// Ours, unless it is an answer to Postgres: a door's error is the report that Postgres raises as it stands.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// A failure a user can meet. `Postgres` and Rust never meet: an error that Postgres itself raises passes through untouched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Error {
+    code: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Error {
+    fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
+        Error { code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// 22023: an argument or option that cannot be (HTTP 400).
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+    }
+
+    /// 42501: the caller may not do this (HTTP 403).
+    pub fn denied(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message)
+    }
+
+    /// P0002: no such record, or none in the state asked for (HTTP 404).
+    pub fn no_data_found(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_NO_DATA_FOUND, message)
+    }
+
+    /// 55006: the record is on hold (HTTP 423).
+    pub fn on_hold(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, message)
+    }
+
+    /// 23503: live children, or a deleted parent, forbid it (HTTP 409).
+    pub fn foreign_key(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION, message)
+    }
+
+    /// 42704: not a managed table, no such deletion (HTTP 404).
+    pub fn undefined(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
+    }
+
+    /// 42710: managed already.
+    pub fn duplicate(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, message)
+    }
+
+    /// 55000: not in the state this needs.
+    pub fn not_ready(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+    }
+
+    /// 0A000: a thing this version does not do.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+    }
+
+    /// 39P01: a trigger function called as something else.
+    pub fn not_a_trigger(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, message)
+    }
+
+    /// An error Postgres raised and we caught: its words, its code.
+    pub fn caught(code: PgSqlErrorCode, message: &str, detail: Option<&str>, hint: Option<&str>) -> Self {
+        Error { code, message: message.into(), detail: detail.map(Into::into), hint: hint.map(Into::into) }
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same code under another message.
+    pub fn reworded(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    pub fn code(&self) -> PgSqlErrorCode {
+        self.code
+    }
+
+    /// The message, and the DETAIL behind it, on one line.
+    pub fn summary(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{} ({detail})", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> ErrorReport {
+        let mut report = ErrorReport::new(error.code, error.message, "pg_tombstone");
+        if let Some(detail) = error.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+/// SPI's own complaints (a wrong argument count, a datum of an unforeseen type) mean that our SQL and our Rust disagree.
+impl From<pgrx::spi::Error> for Error {
+    fn from(error: pgrx::spi::Error) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("pg_tombstone misread its own query: {error}"))
+            .hint("This is a defect of pg_tombstone; please report it.")
+    }
+}

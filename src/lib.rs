@@ -1,0 +1,44 @@
+//! pg_tombstone: a deletion lifecycle for PostgreSQL tables. This file is the map.
+//!
+//! `lifecycle` (the doors) and `capture` (the triggers) use `log`, which uses `table` (what is managed), which uses
+//! `backend` (the server we live in). Arrows run that way only.
+
+mod backend;
+mod capture;
+mod error;
+mod lifecycle;
+mod log;
+mod settings;
+mod table;
+
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pgrx-tests/mod.rs"]
+mod pgrx_tests;
+
+pgrx::pg_module_magic!(name, version);
+
+pgrx::extension_sql_file!("../sql/00_schema.sql", name = "schema");
+pgrx::extension_sql_file!("../sql/10_managed.sql", name = "managed", requires = ["schema"]);
+pgrx::extension_sql_file!("../sql/20_event.sql", name = "event", requires = ["managed"]);
+pgrx::extension_sql_file!("../sql/30_hold.sql", name = "hold", requires = ["event"]);
+pgrx::extension_sql_file!("../sql/40_trigger.sql", name = "trigger", requires = ["hold"]);
+pgrx::extension_sql_file!("../sql/50_manage.sql", name = "manage", requires = ["trigger"]);
+pgrx::extension_sql_file!("../sql/60_lifecycle.sql", name = "lifecycle", requires = ["manage"]);
+
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::init();
+    table::init();
+    capture::init();
+}
+
+/// What `cargo test` with `pg_test` asks of the crate root.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

@@ -1,0 +1,113 @@
+//! Legal hold: a held record is neither deleted, restored nor purged, whichever road is tried.
+//!
+//! hold() locks the record's rows; a statement that changes them has locked them before it asks here. So one of the two
+//! waits for the other, and whoever comes second sees what the first did: the answer must come from the latest snapshot.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::layout::{self, Lock};
+use super::rows::Rows;
+use super::{no_such_record, record};
+use crate::backend::identity::{acting_as, actor, caller, has_privileges_of};
+use crate::backend::query::{Probe, Statement};
+use crate::backend::relation::{is_empty_file, keeper, own};
+use crate::error::{Error, Result};
+use crate::table::key::Key;
+use crate::table::{Fits, Table};
+
+thread_local! {
+    static HELD: Probe = const { Probe::new(
+        c"SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2) LIMIT 1",
+        &[pg_sys::INT4OID, pg_sys::TEXTARRAYOID],
+    ) };
+    static ANY: Probe = const { Probe::new(
+        c"SELECT id FROM tombstone.held WHERE managed = $1 LIMIT 1",
+        &[pg_sys::INT4OID],
+    ) };
+    static AMONG: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2)", [pg_sys::INT4OID, pg_sys::TEXTARRAYOID],
+    )));
+    static INSERT: &'static Statement = Box::leak(Box::new(Statement::new(
+        "INSERT INTO tombstone.held (managed, id, actor, reason) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (managed, id) DO UPDATE SET reason = EXCLUDED.reason WHERE EXCLUDED.reason IS NOT NULL",
+        [pg_sys::INT4OID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
+    )));
+    static DELETE: &'static Statement = Box::leak(Box::new(Statement::new(
+        "DELETE FROM tombstone.held WHERE managed = $1 AND id = $2", [pg_sys::INT4OID, pg_sys::TEXTOID],
+    )));
+}
+
+/// 55006 where one of `ids` is on hold.
+pub fn refuse_held(table: &Table, ids: &[String]) -> Result<()> {
+    if is_empty_file(own(c"held")) {
+        return Ok(()); // no record of any table is: most servers, most of the time
+    }
+    let mut ids = ids.to_vec();
+    ids.dedup();
+    let held = acting_as(keeper(), || HELD.with(|probe| probe.first(&[table.number.into(), DatumWithOid::from(ids)])))?;
+    held.map_or(Ok(()), |id| {
+        Err(Error::on_hold(format!("record \"{id}\" of table {} is on hold", table.title()))
+            .detail("A record on hold can be neither deleted, restored nor purged.")
+            .hint("See tombstone.holds; tombstone.release() ends a hold."))
+    })
+}
+
+/// 55006 where any record of the table is on hold.
+pub fn refuse_any(table: &Table) -> Result<()> {
+    match acting_as(keeper(), || ANY.with(|probe| probe.first(&[table.number.into()])))? {
+        None => Ok(()),
+        Some(id) => Err(Error::on_hold(format!("cannot truncate table {}: record \"{id}\" is on hold", table.title()))
+            .detail("A record on hold can be neither deleted, restored nor purged.")
+            .hint("See tombstone.holds; tombstone.release() ends a hold.")),
+    }
+}
+
+/// The texts of those `keys` whose records are on hold.
+pub fn held_among(table: &Table, keys: &[Key]) -> Result<Vec<String>> {
+    let ids: Vec<String> = keys.iter().map(|key| key.text.clone()).collect();
+    let arguments = [table.number.into(), DatumWithOid::from(ids)];
+    acting_as(keeper(), || AMONG.with(|statement| statement.rows(&arguments, |row| Ok(row.get(1)?.unwrap_or_default()))))
+}
+
+/// Puts a record on hold (DESIGN §3).
+#[pg_extern(sql = false)]
+fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String>) -> Result<(), ErrorReport> {
+    let hold = || -> Result<()> {
+        let (table, key) = record(id, relation, Fits::Records)?;
+        require_table_owner(&table, "hold")?;
+        let rows = table.as_owner(|| layout::of(&table).find(&table, &Rows::Record(&key), Lock::Update))?;
+        if rows.is_empty() {
+            return Err(no_such_record(&table, &key));
+        }
+        let arguments = [table.number.into(), key.text.as_str().into(), actor().into(), reason.into()];
+        acting_as(keeper(), || INSERT.with(|statement| statement.execute(&arguments).map(drop)))
+    };
+    hold().map_err(Into::into)
+}
+
+/// Ends a hold (DESIGN §3).
+#[pg_extern(sql = false)]
+fn release(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
+    let release = || -> Result<()> {
+        let (table, key) = record(id, relation, Fits::Records)?;
+        require_table_owner(&table, "release")?;
+        let arguments = [table.number.into(), key.text.as_str().into()];
+        match acting_as(keeper(), || DELETE.with(|statement| statement.execute(&arguments)))? {
+            0 => Err(Error::no_data_found(format!("record \"{}\" of table {} is not on hold", key.text, table.title()))
+                .detail("There is no hold to release.")
+                .hint("See tombstone.holds.")),
+            _ => Ok(()),
+        }
+    };
+    release().map_err(Into::into)
+}
+
+fn require_table_owner(table: &Table, verb: &str) -> Result<()> {
+    if has_privileges_of(caller(), table.owner) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("must be owner of table {} to {verb} its records", table.title())))
+}

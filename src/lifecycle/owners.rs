@@ -1,0 +1,68 @@
+//! Who owns a record: the roles that the table's `owners` expression names. Membership counts. The expression is the table
+//! owner's, and runs with the table owner's rights and nobody else's.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+
+use super::rows::key_equals;
+use crate::backend::identity::{caller, has_privileges_of};
+use crate::error::{Error, Result};
+use crate::table::Table;
+use crate::table::key::{Key, columns_of};
+
+/// 42501 unless the caller owns the record; of a table without `owners`, its grants decide.
+pub fn require(table: &Table, key: &Key) -> Result<()> {
+    match owned(table, std::slice::from_ref(key))?.as_slice() {
+        [true] => Ok(()),
+        _ => Err(not_owner(table, key)),
+    }
+}
+
+/// 42501 unless the caller owns the record, or the table where no expression says who does.
+pub fn require_of_record_or_table(table: &Table, key: &Key) -> Result<()> {
+    if table.owners.is_some() {
+        return require(table, key);
+    }
+    if has_privileges_of(caller(), table.owner) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("must be owner of table {} to purge record \"{}\"", table.title(), key.text))
+        .detail("The table names no owners of single records.")
+        .hint("tombstone.configure(…, 'owners', …) does."))
+}
+
+/// For each key whether the caller owns its record. One that does not exist is nobody's to forbid.
+pub fn owned(table: &Table, keys: &[Key]) -> Result<Vec<bool>> {
+    let Some(owners) = &table.owners else { return Ok(vec![true; keys.len()]) };
+    let statement = table.statement("owned", || {
+        let latest = table.version.as_ref().map_or(String::new(), |version| format!(" ORDER BY {} DESC", version.sql()));
+        let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
+        let arrays: Vec<String> = (1..=types.len()).map(|i| format!("pg_catalog.unnest(${i})")).collect();
+        let names: Vec<String> = (0..types.len()).map(|i| format!("c{i}")).collect();
+        types.push(pg_sys::OIDOID);
+        // The expression sees the table under its own name, and nothing of ours that its columns could be confused with.
+        let sql = format!(
+            "SELECT COALESCE((
+                 SELECT EXISTS (SELECT FROM pg_catalog.pg_roles o
+                                WHERE o.rolname = ANY (r.owners) AND pg_catalog.pg_has_role(${caller}, o.oid, 'USAGE'))
+                 FROM (SELECT ARRAY[({owners}\n)]::pg_catalog.text[] AS owners FROM {table} WHERE {same}{latest} LIMIT 1) r
+             ), true)
+             FROM ROWS FROM ({arrays}) WITH ORDINALITY AS k ({names}, n) ORDER BY n",
+            caller = types.len(),
+            table = table.sql(),
+            same = key_equals(table, &table.alias(), |i| format!("k.c{i}")),
+            arrays = arrays.join(", "),
+            names = names.join(", "),
+        );
+        (sql, types)
+    });
+    let mut arguments = columns_of(table, keys);
+    arguments.push(DatumWithOid::from(caller()));
+    table.as_owner(|| statement.rows(&arguments, |row| Ok(row.get::<bool>(1)?.unwrap_or_default())))
+}
+
+fn not_owner(table: &Table, key: &Key) -> Error {
+    Error::denied(format!("must be owner of record \"{}\" of table {}", key.text, table.title()))
+        .detail(format!("Its owners are what this expression gives: {}", table.owners.as_deref().unwrap_or_default()))
+        .hint("Members of an owning role are owners, too.")
+}

@@ -1,0 +1,27 @@
+//! purge: a record goes for ever, live or deleted. EXECUTE is granted to few, and they must own the record as well;
+//! the DELETE is then the table owner's.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::layout::{self, Lock};
+use super::rows::Rows;
+use super::{no_such_record, owners, record};
+use crate::error::Result;
+use crate::table::Fits;
+
+/// Hard delete of a record; returns how many rows went (DESIGN §3).
+#[pg_extern(sql = false)]
+fn purge(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
+    let purge = || -> Result<i64> {
+        let (table, key) = record(id, relation, Fits::Records)?;
+        let (layout, rows) = (layout::of(&table), Rows::Record(&key));
+        if table.as_owner(|| layout.find(&table, &rows, Lock::Delete))?.is_empty() {
+            return Err(no_such_record(&table, &key));
+        }
+        owners::require_of_record_or_table(&table, &key)?;
+        Ok(table.as_owner(|| layout.purge(&table, &rows))? as i64)
+    };
+    purge().map_err(Into::into)
+}

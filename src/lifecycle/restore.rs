@@ -1,0 +1,34 @@
+//! restore: a tombstone becomes a live record, and with it the children that its deletion took by cascade.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::layout::{self, Lock};
+use super::rows::Rows;
+use super::{cascade, no_such_record, owners, record};
+use crate::error::{Error, Result};
+use crate::log::account::{self, Account, Cause};
+use crate::table::Fits;
+
+/// Restores a record; returns how many records came back, itself and cascaded children (DESIGN §3).
+#[pg_extern(sql = false)]
+fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
+    let restore = || -> Result<i64> {
+        let (table, key) = record(id, relation, Fits::Records)?;
+        owners::require(&table, &key)?;
+        let (rows, account) = (Rows::Record(&key), Account { cause: Cause::User, reason: None, undoes: None });
+        let (written, followed) =
+            cascade::counting(|| account::on(account, || layout::of(&table).restore(&table, &rows, None)));
+        if written? > 0 {
+            return Ok(1 + followed as i64);
+        }
+        if layout::of(&table).find(&table, &rows, Lock::None)?.is_empty() {
+            return Err(no_such_record(&table, &key));
+        }
+        Err(Error::no_data_found(format!("record \"{}\" of table {} is not deleted", key.text, table.title()))
+            .detail("It is live.")
+            .hint("Only tombstones can be restored."))
+    };
+    restore().map_err(Into::into)
+}

@@ -1,0 +1,93 @@
+//! soft_delete: one record becomes a tombstone. With the caller's rights, as the UPDATE it is.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::layout::{self, Lock, Standing};
+use super::rows::Rows;
+use super::{no_such_record, owners, record};
+use crate::backend::identity::row_security_binds;
+use crate::backend::query::Statement;
+use crate::error::{Error, Result};
+use crate::log::account::{self, Account, Cause};
+use crate::log::deletion;
+use crate::table::key::Key;
+use crate::table::{Fits, Table};
+
+/// Soft-deletes a record; returns the deletion's number (DESIGN §3).
+#[pg_extern(sql = false)]
+fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String>) -> Result<i64, ErrorReport> {
+    let delete = || -> Result<i64> {
+        let (table, key) = record(id, relation, Fits::Records)?;
+        owners::require(&table, &key)?;
+        let account = Account { cause: Cause::User, reason, undoes: None };
+        match account::on(account, || rows_as_caller(&table, &Rows::Record(&key)))? {
+            0 => Err(why_not(&table, &key)?),
+            _ => number(&table),
+        }
+    };
+    delete().map_err(Into::into)
+}
+
+/// Soft-deletes rows for the caller; returns how many.
+///
+/// Row security that hides tombstones (a policy `deleted_at IS NULL`) would refuse the very row this writes. So where row
+/// security binds the caller, it decides which rows the caller may see and update; the write itself is the owner's.
+pub fn rows_as_caller(table: &Table, rows: &Rows) -> Result<u64> {
+    let layout = layout::of(table);
+    if !row_security_binds(table.oid) {
+        return layout.soft_delete(table, rows);
+    }
+    require_update_of_deleted_at(table)?;
+    let live: Vec<_> =
+        layout.find(table, rows, Lock::Update)?.into_iter().filter(|row| row.standing == Standing::Live).collect();
+    if live.is_empty() {
+        return Ok(0);
+    }
+    let key = |i: usize| match rows {
+        Rows::Record(key) | Rows::UpTo(key, _) | Rows::Versions(key, _) => (*key).clone(),
+        Rows::Records(keys) | Rows::Pairs(keys, _) => keys[i].clone(),
+    };
+    let keys: Vec<Key> = live.iter().map(|row| key(row.key)).collect();
+    let versions: Vec<i64> = live.iter().filter_map(|row| row.version).collect();
+    let visible = if versions.is_empty() { Rows::Records(&keys) } else { Rows::Pairs(&keys, &versions) };
+    table.as_owner(|| layout.soft_delete(table, &visible))
+}
+
+thread_local! {
+    static MAY_UPDATE: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.has_column_privilege($1, $2, 'UPDATE')", [pg_sys::OIDOID, pg_sys::TEXTOID],
+    )));
+}
+
+fn require_update_of_deleted_at(table: &Table) -> Result<()> {
+    let arguments = [DatumWithOid::from(table.oid), DatumWithOid::from(table.deleted_at.name.as_str())];
+    let may = MAY_UPDATE.with(|statement| statement.rows(&arguments, |row| Ok(row.get::<bool>(1)?.unwrap_or_default())))?;
+    if may.into_iter().all(|may| may) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("permission denied for column {} of table {}", table.deleted_at.name, table.title()))
+        .hint("Deleting a record takes the UPDATE privilege on that column."))
+}
+
+/// The number of the deletion just made.
+pub fn number(table: &Table) -> Result<i64> {
+    deletion::drawn().ok_or_else(|| {
+        Error::not_ready(format!("the triggers of managed table {} did not fire", table.title()))
+            .detail("They are disabled, or session_replication_role is replica.")
+            .hint(format!("ALTER TABLE {} ENABLE TRIGGER USER;", table.title()))
+    })
+}
+
+/// Why there was nothing to delete.
+pub fn why_not(table: &Table, key: &Key) -> Result<Error> {
+    let found = layout::of(table).find(table, &Rows::Record(key), Lock::None)?;
+    if found.is_empty() {
+        return Ok(no_such_record(table, key));
+    }
+    Ok(Error::no_data_found(format!("record \"{}\" of table {} is deleted already", key.text, table.title()))
+        .detail("A tombstone is not deleted twice.")
+        .hint("tombstone.restore() brings it back; tombstone.purge() removes it for ever."))
+}

@@ -1,0 +1,138 @@
+//! soft_delete_many: each id gets an outcome, and no bad one fails the good ones.
+
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::layout::{self, Lock, Standing};
+use super::rows::Rows;
+use super::soft_delete::rows_as_caller;
+use super::{hold, owners};
+use crate::backend::subtransaction::attempt;
+use crate::error::{Error, Result};
+use crate::log::account::{self, Account, Cause};
+use crate::table::key::Key;
+use crate::table::{Fits, Table, resolve};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Deleted,
+    NotFound,
+    AlreadyDeleted,
+    Denied,
+    Held,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Outcome::Deleted => "deleted",
+            Outcome::NotFound => "not_found",
+            Outcome::AlreadyDeleted => "already_deleted",
+            Outcome::Denied => "denied",
+            Outcome::Held => "held",
+        }
+    }
+
+    /// What an error means for the one record that raised it; `None`: it is no verdict on a record.
+    fn of(error: &Error) -> Option<Outcome> {
+        match error.code() {
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE => Some(Outcome::Held),
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION => {
+                Some(Outcome::Denied)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Soft-deletes records in one deletion; says for each id, in the order given, what came of it (DESIGN §3).
+#[pg_extern(sql = false)]
+fn soft_delete_many(
+    ids: Option<Vec<Option<String>>>,
+    relation: Option<pg_sys::Oid>,
+    reason: Option<String>,
+) -> Result<TableIterator<'static, (name!(id, Option<String>), name!(outcome, String))>, ErrorReport> {
+    let delete = || -> Result<Vec<(Option<String>, String)>> {
+        let table = resolve(relation, Fits::Records)?;
+        let ids = ids.ok_or_else(|| Error::invalid("ids must not be NULL"))?;
+        let outcomes = account::on(Account { cause: Cause::User, reason, undoes: None }, || delete_each(&table, &ids))?;
+        Ok(ids.into_iter().zip(outcomes).map(|(id, outcome)| (id, outcome.name().to_string())).collect())
+    };
+    delete().map(TableIterator::new).map_err(Into::into)
+}
+
+fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
+    let mut outcomes = vec![Outcome::NotFound; ids.len()];
+    let (places, keys): (Vec<usize>, Vec<Key>) = readable(table, ids)?.into_iter().unzip();
+    let locked = attempt(|| layout::of(table).find(table, &Rows::Records(&keys), Lock::Update));
+    let found = match locked {
+        Err(error) if Outcome::of(&error).is_some() => return Ok(vec![Outcome::Denied; ids.len()]),
+        found => found?,
+    };
+    for row in &found {
+        let outcome = &mut outcomes[places[row.key]];
+        match row.standing {
+            Standing::Live => *outcome = Outcome::Deleted,
+            Standing::Deleted(_) if *outcome != Outcome::Deleted => *outcome = Outcome::AlreadyDeleted,
+            Standing::Deleted(_) => (),
+        }
+    }
+    let live =
+        |outcomes: &[Outcome]| -> Vec<usize> { (0..keys.len()).filter(|i| outcomes[places[*i]] == Outcome::Deleted).collect() };
+    let chosen = |indices: &[usize]| -> Vec<Key> { indices.iter().map(|i| keys[*i].clone()).collect() };
+
+    let candidates = live(&outcomes);
+    let owned = owners::owned(table, &chosen(&candidates))?;
+    let held = hold::held_among(table, &chosen(&candidates))?;
+    for (i, owned) in candidates.iter().zip(owned) {
+        if held.contains(&keys[*i].text) {
+            outcomes[places[*i]] = Outcome::Held;
+        } else if !owned {
+            outcomes[places[*i]] = Outcome::Denied;
+        }
+    }
+    let candidates = live(&outcomes);
+    for (i, refused) in delete_all_but_refused(table, &candidates, &keys)? {
+        outcomes[places[i]] = refused;
+    }
+    repeat_for_duplicates(&mut outcomes, &places, &keys);
+    Ok(outcomes)
+}
+
+/// The keys that can be read, each with its place among `ids`.
+fn readable(table: &Table, ids: &[Option<String>]) -> Result<Vec<(usize, Key)>> {
+    let named = || ids.iter().enumerate().filter_map(|(place, id)| id.as_deref().map(|id| (place, id)));
+    let all = attempt(|| named().map(|(place, id)| Ok((place, table.key(id)?))).collect::<Result<Vec<_>>>());
+    match all {
+        Ok(keys) => Ok(keys),
+        Err(_) => Ok(named().filter_map(|(place, id)| attempt(|| table.key(id)).ok().map(|key| (place, key))).collect()),
+    }
+}
+
+/// Deletes the candidates; returns those that a cascade, a child or a privilege refused, found by halving.
+fn delete_all_but_refused(table: &Table, candidates: &[usize], keys: &[Key]) -> Result<Vec<(usize, Outcome)>> {
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let chosen: Vec<Key> = candidates.iter().map(|i| keys[*i].clone()).collect();
+    let Err(error) = attempt(|| rows_as_caller(table, &Rows::Records(&chosen))) else { return Ok(Vec::new()) };
+    let Some(outcome) = Outcome::of(&error) else { return Err(error) };
+    if let [only] = candidates {
+        return Ok(vec![(*only, outcome)]);
+    }
+    let (left, right) = candidates.split_at(candidates.len() / 2);
+    let mut refused = delete_all_but_refused(table, left, keys)?;
+    refused.extend(delete_all_but_refused(table, right, keys)?);
+    Ok(refused)
+}
+
+/// An id given twice gets the same outcome twice.
+fn repeat_for_duplicates(outcomes: &mut [Outcome], places: &[usize], keys: &[Key]) {
+    let mut first = std::collections::HashMap::new();
+    for (place, key) in places.iter().zip(keys) {
+        let leader = *first.entry(key.text.as_str()).or_insert(*place);
+        outcomes[*place] = outcomes[leader];
+    }
+}

@@ -1,0 +1,239 @@
+//! undo: brings back exactly what a deletion took, parents before children, or nothing.
+//!
+//! Which rows those are the log says, and their stamp: a row restored since, or deleted anew by another deletion, is not
+//! touched. A restore that fails anyway (a unique key taken meanwhile) is found by trying, in a subtransaction.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::layout::{self, Found, Lock, Standing};
+use super::rows::Rows;
+use super::{cascade, hold, owners};
+use crate::backend::subtransaction::{attempt, rehearse};
+use crate::error::{Error, Result};
+use crate::log::account::{self, Account, Cause};
+use crate::log::event::{self, Taken};
+use crate::table::key::Key;
+use crate::table::{Table, by_number};
+
+/// What would become, or became, of one row that the deletion took.
+#[derive(Debug, Clone, PartialEq)]
+enum Outcome {
+    Restored,
+    RestoredRedacted,
+    AlreadyLive,
+    DeletedLater,
+    Conflict(&'static str, Error),
+}
+
+/// Rows that one statement of the deletion took from one table with one stamp.
+struct Part {
+    table: Rc<Table>,
+    taken: Taken,
+    keys: Vec<Key>,
+    outcomes: Vec<Outcome>,
+}
+
+type Line = (pg_sys::Oid, String, String, Option<String>);
+
+/// Undoes a deletion, or says what undoing it would do (DESIGN §3).
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "pgrx reads the columns' names and types from it")]
+fn undo(
+    deletion: Option<i64>,
+    dry_run: Option<bool>,
+) -> Result<
+    TableIterator<
+        'static,
+        (name!(relation, pg_sys::Oid), name!(id, String), name!(outcome, String), name!(detail, Option<String>)),
+    >,
+    ErrorReport,
+> {
+    let undo = || -> Result<Vec<Line>> {
+        let deletion = deletion.ok_or_else(|| Error::invalid("deletion must not be NULL"))?;
+        let mut parts = parts_of(deletion)?;
+        let account = Account { cause: Cause::Undo, reason: None, undoes: Some(deletion) };
+        let restore = || account::on(account, || restore_all(&mut parts));
+        if dry_run.unwrap_or(false) {
+            rehearse(restore)?;
+        } else {
+            restore()?;
+            refuse_conflicts(deletion, &parts)?;
+        }
+        Ok(parts.iter().flat_map(Part::lines).collect())
+    };
+    undo().map(TableIterator::new).map_err(Into::into)
+}
+
+fn parts_of(deletion: i64) -> Result<Vec<Part>> {
+    let taken = event::taken_by(deletion)?;
+    if taken.is_empty() {
+        return Err(Error::undefined(format!("there is no deletion {deletion}"))
+            .detail("The log knows of none, or no more: it reaches back as far as event_retention, and not across a dump.")
+            .hint("See tombstone.deletions; tombstone.restore() needs no log."));
+    }
+    if event::is_undone(deletion)? {
+        return Err(Error::not_ready(format!("deletion {deletion} was undone already"))
+            .detail("A deletion is undone once.")
+            .hint("See undone_at in tombstone.deletions."));
+    }
+    taken.into_iter().map(|taken| Part::new(deletion, taken)).collect()
+}
+
+impl Part {
+    fn new(deletion: i64, taken: Taken) -> Result<Part> {
+        let table = by_number(taken.managed)?.ok_or_else(|| {
+            Error::not_ready(format!("deletion {deletion} took records of a table that is managed no longer"))
+                .detail("The table was dropped, or unmanaged, since.")
+                .hint("What is left of the records is in their table.")
+        })?;
+        let keys = taken.ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
+        let outcomes = vec![Outcome::Restored; keys.len()];
+        Ok(Part { table, taken, keys, outcomes })
+    }
+
+    /// The rows of this part whose places are `among`.
+    fn keys_and_versions(&self, among: &[usize]) -> (Vec<Key>, Vec<i64>) {
+        let keys = among.iter().map(|i| self.keys[*i].clone()).collect();
+        let versions = among.iter().filter_map(|i| self.taken.versions.get(*i).copied()).collect();
+        (keys, versions)
+    }
+
+    /// Runs `act` on the rows whose places are `among`, with the rights the deletion had: a cascade's were the owner's.
+    fn on_rows<T>(&self, among: &[usize], act: impl FnOnce(&Rows) -> Result<T>) -> Result<T> {
+        let (keys, versions) = self.keys_and_versions(among);
+        let rows = if versions.is_empty() { Rows::Records(&keys) } else { Rows::Pairs(&keys, &versions) };
+        if self.taken.by_cascade { self.table.as_owner(|| act(&rows)) } else { act(&rows) }
+    }
+
+    fn candidates(&self) -> Vec<usize> {
+        (0..self.keys.len()).filter(|i| matches!(self.outcomes[*i], Outcome::Restored | Outcome::RestoredRedacted)).collect()
+    }
+
+    /// Judges each row by how it stands now, locked; leaves as restored those that can be tried.
+    fn judge(&mut self) -> Result<()> {
+        let everything: Vec<usize> = (0..self.keys.len()).collect();
+        let found = self.on_rows(&everything, |rows| layout::of(&self.table).find(&self.table, rows, Lock::Update))?;
+        let found: HashMap<usize, Found> = found.into_iter().map(|row| (row.key, row)).collect();
+        let owned = if self.taken.by_cascade { vec![true; self.keys.len()] } else { owners::owned(&self.table, &self.keys)? };
+        let held = hold::held_among(&self.table, &self.keys)?;
+        for i in everything {
+            self.outcomes[i] = match found.get(&i).map(|row| row.standing) {
+                None => Outcome::Conflict("purged", Error::not_ready("the record was purged, or is hidden from you")),
+                Some(Standing::Live) => Outcome::AlreadyLive,
+                Some(Standing::Deleted(stamp)) if Some(stamp) != self.taken.stamp => Outcome::DeletedLater,
+                Some(_) if held.contains(&self.keys[i].text) => {
+                    Outcome::Conflict("held", Error::on_hold("the record is on hold"))
+                }
+                Some(_) if !owned[i] => Outcome::Conflict("denied", Error::denied("the record is not yours")),
+                Some(_) if self.taken.redacted => Outcome::RestoredRedacted,
+                Some(_) => Outcome::Restored,
+            };
+        }
+        Ok(())
+    }
+
+    /// Restores all candidates at once; where that fails, finds by trying each which of them conflict.
+    fn restore(&mut self) -> Result<()> {
+        let candidates = self.candidates();
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let restore = |part: &Part, among: &[usize]| {
+            part.on_rows(among, |rows| layout::of(&part.table).restore(&part.table, rows, part.taken.stamp))
+        };
+        let Err(failure) = attempt(|| restore(self, &candidates)) else { return Ok(()) };
+        for i in &candidates {
+            if let Err(error) = rehearse(|| restore(self, &[*i])) {
+                self.outcomes[*i] = conflict(error);
+            }
+        }
+        if self.candidates().len() == candidates.len() {
+            // Each alone would do, but not together: two of them want the same unique key.
+            for i in candidates {
+                self.outcomes[i] = conflict(failure.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn require_live_parents(&mut self) -> Result<()> {
+        let candidates = self.candidates();
+        let (keys, _) = self.keys_and_versions(&candidates);
+        if cascade::require_live_parents(&self.table, &keys).is_ok() {
+            return Ok(());
+        }
+        for i in candidates {
+            if let Err(error) = cascade::require_live_parents(&self.table, std::slice::from_ref(&self.keys[i])) {
+                self.outcomes[i] = conflict(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Line> {
+        (0..self.keys.len()).map(|i| {
+            let version = self.taken.versions.get(i).map(|version| format!("version {version}"));
+            let (outcome, detail) = match &self.outcomes[i] {
+                Outcome::Restored => ("restored", None),
+                Outcome::RestoredRedacted => ("restored_redacted", Some("what redaction blanked is gone".to_string())),
+                Outcome::AlreadyLive => ("already_live", Some("it was restored since".to_string())),
+                Outcome::DeletedLater => ("deleted_later", Some("another deletion took it since".to_string())),
+                Outcome::Conflict(name, error) => (*name, Some(error.summary())),
+            };
+            let detail = [version, detail].into_iter().flatten().collect::<Vec<_>>().join(": ");
+            (self.table.oid, self.keys[i].text.clone(), outcome.to_string(), (!detail.is_empty()).then_some(detail))
+        })
+    }
+}
+
+/// Everything back first, parents checked after: the deletion's own order need not have been parents first.
+fn restore_all(parts: &mut [Part]) -> Result<()> {
+    for part in parts.iter_mut() {
+        part.judge()?;
+    }
+    for part in parts.iter_mut() {
+        part.restore()?;
+    }
+    for part in parts.iter_mut() {
+        part.require_live_parents()?;
+    }
+    Ok(())
+}
+
+fn conflict(error: Error) -> Outcome {
+    let name = match error.code() {
+        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION => "unique",
+        PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION => "missing_parent",
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => "denied",
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE => "held",
+        _ => "failed",
+    };
+    Outcome::Conflict(name, error)
+}
+
+fn refuse_conflicts(deletion: i64, parts: &[Part]) -> Result<()> {
+    let conflicts: Vec<(&Part, usize, Error)> = parts
+        .iter()
+        .flat_map(|part| part.outcomes.iter().enumerate().map(move |(i, outcome)| (part, i, outcome)))
+        .filter_map(|(part, i, outcome)| match outcome {
+            Outcome::Conflict(_, error) => Some((part, i, error.clone())),
+            _ => None,
+        })
+        .collect();
+    let Some((_, _, first)) = conflicts.first() else { return Ok(()) };
+    let named = conflicts
+        .iter()
+        .take(5)
+        .map(|(part, i, error)| format!("\"{}\" of {}: {}", part.keys[*i].text, part.table.title(), error.summary()));
+    Err(first
+        .clone()
+        .reworded(format!("deletion {deletion} cannot be undone: {} of its records cannot come back", conflicts.len()))
+        .detail(named.collect::<Vec<_>>().join("; "))
+        .hint(format!("SELECT * FROM tombstone.undo({deletion}, dry_run => true) lists every conflict.")))
+}

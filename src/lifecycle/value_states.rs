@@ -1,0 +1,45 @@
+//! tombstone_value_states: the versions of a record up to an epoch get their tombstone values (seed 000). It is the soft
+//! delete of versions: one statement, so all or nothing; what is tombstoned already is not written again.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::purge_versions::require_versions;
+use super::rows::Rows;
+use super::soft_delete::rows_as_caller;
+use super::{owners, record};
+use crate::error::{Error, Result};
+use crate::log::account::{self, Account, Cause};
+use crate::table::Fits;
+use crate::table::key_text::bytes_to_text;
+
+/// Returns the rows newly tombstoned; 0 for an unknown user (DESIGN §3).
+#[pg_extern(sql = false)]
+fn tombstone_value_states(user: Option<String>, epoch: Option<i64>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
+    up_to(user, epoch, relation).map_err(Into::into)
+}
+
+/// The same, for a user named by bytes.
+#[pg_extern(sql = false)]
+fn tombstone_value_states_bytea(
+    user: Option<&[u8]>,
+    epoch: Option<i64>,
+    relation: Option<pg_sys::Oid>,
+) -> Result<i64, ErrorReport> {
+    up_to(user.map(bytes_to_text), epoch, relation).map_err(Into::into)
+}
+
+fn up_to(user: Option<String>, epoch: Option<i64>, relation: Option<pg_sys::Oid>) -> Result<i64> {
+    let (table, key) = record(user, relation, Fits::Versions)?;
+    require_versions(&table, "tombstone_value_states()")?;
+    let epoch = epoch.ok_or_else(|| Error::invalid("epoch must not be NULL"))?;
+    if epoch < 0 {
+        return Err(Error::invalid(format!("epoch is {epoch}, and must not be negative"))
+            .detail(format!("States of \"{}\" of table {} were to be tombstoned.", key.text, table.title()))
+            .hint("Epochs count from 0; the bound is inclusive."));
+    }
+    owners::require(&table, &key)?;
+    let account = Account { cause: Cause::User, reason: None, undoes: None };
+    Ok(account::on(account, || rows_as_caller(&table, &Rows::UpTo(&key, epoch)))? as i64)
+}

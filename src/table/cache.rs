@@ -1,0 +1,90 @@
+//! The managed tables this session has met. Another session's DDL or configure() reaches us as an invalidation: it marks
+//! the whole cache stale, and the next look-up starts anew. Entries in use stay whole until their users are done.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+use super::{Table, catalog};
+use crate::backend::invalidation;
+use crate::error::{Error, Result};
+
+#[derive(Default)]
+struct Known {
+    /// By the OID a trigger or caller names: the table's, or one of its partitions'.
+    tables: HashMap<pg_sys::Oid, Rc<Table>>,
+    /// Whatever a change of would make an entry wrong.
+    concerns: HashSet<pg_sys::Oid>,
+}
+
+thread_local! {
+    // Never dropped: at the process's end there is no server left to free a plan in.
+    static KNOWN: ManuallyDrop<RefCell<Known>> = ManuallyDrop::new(RefCell::default());
+    static STALE: Cell<bool> = const { Cell::new(false) };
+}
+
+pub fn init() {
+    invalidation::watch(|changed| {
+        let concerned = match changed {
+            None => true,
+            // Unreadable means a look-up is going on: what it loads must be loaded again.
+            Some(relation) => KNOWN.with(|known| known.try_borrow().map_or(true, |known| known.concerns.contains(&relation))),
+        };
+        if concerned {
+            STALE.set(true);
+        }
+    });
+}
+
+/// The managed table `relation`.
+pub fn by_oid(relation: pg_sys::Oid) -> Result<Rc<Table>> {
+    match remembered(relation) {
+        Some(table) => Ok(table),
+        None => catalog::load(relation)?.map(|table| remember(relation, table)).ok_or_else(|| catalog::not_managed(relation)),
+    }
+}
+
+/// The managed table numbered `number`, if it is one still.
+pub fn by_number(number: i32) -> Result<Option<Rc<Table>>> {
+    catalog::relation_of(number)?.map(by_oid).transpose()
+}
+
+/// The managed table whose trigger fired on `relation`: the table itself, or a partition of it.
+pub fn by_trigger(relation: pg_sys::Oid) -> Result<Rc<Table>> {
+    if let Some(table) = remembered(relation) {
+        return Ok(table);
+    }
+    for candidate in catalog::with_ancestors(relation)? {
+        if let Some(table) = catalog::load(candidate)? {
+            return Ok(remember(relation, table));
+        }
+    }
+    Err(Error::undefined(format!("table {} has the triggers of a managed table but is none", catalog::title(relation)))
+        .hint("Manage it with tombstone.manage(), or drop its triggers whose names begin with zz_tombstone."))
+}
+
+fn remembered(relation: pg_sys::Oid) -> Option<Rc<Table>> {
+    KNOWN.with(|known| {
+        if STALE.take() {
+            let forgotten = std::mem::take(&mut *known.borrow_mut());
+            drop(forgotten);
+            return None;
+        }
+        known.borrow().tables.get(&relation).map(Rc::clone)
+    })
+}
+
+fn remember(relation: pg_sys::Oid, table: Table) -> Rc<Table> {
+    let table = Rc::new(table);
+    KNOWN.with(|known| {
+        let mut known = known.borrow_mut();
+        known.concerns.extend([relation, table.oid]);
+        known.concerns.extend(table.children.iter().map(|key| key.child));
+        known.concerns.extend(table.parents.iter().map(|key| key.parent));
+        known.tables.insert(relation, Rc::clone(&table));
+    });
+    table
+}

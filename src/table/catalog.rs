@@ -1,0 +1,330 @@
+//! The rows of `tombstone.managed`, read and written in the keeper's name, and what Postgres' catalogs say beside them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CStr;
+
+use pgrx::datum::{DatumWithOid, Interval, JsonB};
+use pgrx::pg_sys;
+
+use super::options::{self, Options};
+use super::{Column, ColumnType, ForeignKey, OnDelete, Redaction, Table, foreign_key};
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::keeper;
+use crate::error::{Error, Result};
+
+/// A column as pg_attribute has it.
+#[derive(Debug, Clone)]
+pub struct Attribute {
+    pub column: Column,
+    pub not_null: bool,
+    /// Generated, or an identity column: not ours to write.
+    pub generated: bool,
+    pub has_default: bool,
+}
+
+/// A relation as pg_class has it.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    pub oid: pg_sys::Oid,
+    pub schema: String,
+    pub name: String,
+    pub owner: pg_sys::Oid,
+    pub kind: char,
+    pub persistence: char,
+    pub is_partition: bool,
+    pub has_children: bool,
+    pub attributes: HashMap<String, Attribute>,
+}
+
+impl Relation {
+    pub fn title(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    pub fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.attributes.get(name)
+    }
+}
+
+struct Statements {
+    managed: Statement,
+    by_number: Statement,
+    numbers: Statement,
+    relation: Statement,
+    attributes: Statement,
+    ancestors: Statement,
+    insert: Statement,
+    update: Statement,
+    delete: Statement,
+    holds: Statement,
+}
+
+const OPTION_COLUMNS: &str = "layout, id::text[], version::text, deleted_at::text, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel::text, event_retention";
+
+thread_local! {
+    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
+}
+
+impl Statements {
+    fn new() -> Self {
+        use pg_sys::*;
+        let options = [
+            TEXTOID,
+            TEXTARRAYOID,
+            TEXTOID,
+            TEXTOID,
+            JSONBOID,
+            TEXTOID,
+            TEXTOID,
+            INTERVALOID,
+            INTERVALOID,
+            TEXTOID,
+            TEXTOID,
+            TEXTOID,
+            TEXTOID,
+            INTERVALOID,
+        ];
+        let with_relation = || [vec![OIDOID], options.to_vec()].concat();
+        let values = "$2, $3::name[], $4::name, $5::name, $6, $7, $8, $9, $10, $11, $12, $13, $14::name, $15";
+        Statements {
+            managed: Statement::new(
+                format!("SELECT managed, {OPTION_COLUMNS} FROM tombstone.managed WHERE relation = $1"),
+                [OIDOID],
+            ),
+            by_number: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE managed = $1", [INT4OID]),
+            numbers: Statement::new(
+                "SELECT m.relation::oid, m.version IS NOT NULL FROM tombstone.managed m
+                 JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed",
+                [],
+            ),
+            relation: Statement::new(
+                "SELECT n.nspname::text, c.relname::text, c.relowner, c.relkind::text, c.relpersistence::text, c.relispartition,
+                        c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
+                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+                [OIDOID],
+            ),
+            attributes: Statement::new(
+                "SELECT attname::text, atttypid, atttypmod, attnotnull, attgenerated <> '' OR attidentity <> '', atthasdef
+                 FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
+                [OIDOID],
+            ),
+            ancestors: Statement::new(
+                "SELECT a.relid::oid FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY AS a (relid, n) ORDER BY n",
+                [OIDOID],
+            ),
+            insert: Statement::new(
+                format!(
+                    "INSERT INTO tombstone.managed (relation, layout, id, version, deleted_at, redact, kind, owners, retention,
+                         expire_after, expire_from, events, notify, channel, event_retention) VALUES ($1, {values})"
+                ),
+                with_relation(),
+            ),
+            update: Statement::new(
+                format!(
+                    "UPDATE tombstone.managed SET (layout, id, version, deleted_at, redact, kind, owners, retention, expire_after,
+                         expire_from, events, notify, channel, event_retention) = ROW ({values}) WHERE relation = $1"
+                ),
+                with_relation(),
+            ),
+            delete: Statement::new("DELETE FROM tombstone.managed WHERE relation = $1", [OIDOID]),
+            holds: Statement::new("SELECT pg_catalog.count(*) FROM tombstone.held WHERE managed = $1", [INT4OID]),
+        }
+    }
+}
+
+fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
+    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+}
+
+/// The options of `relation` as they stand, with its number; `None` where it is not managed.
+pub fn options_of(relation: pg_sys::Oid) -> Result<Option<(i32, Options)>> {
+    with(|statements| {
+        let rows = statements.managed.rows(&[DatumWithOid::from(relation)], |row| {
+            let redact = row.get::<JsonB>(6)?.map(|json| json.0).unwrap_or_default();
+            let options = Options {
+                layout: row.get(2)?,
+                id: row.get(3)?,
+                version: row.get(4)?,
+                deleted_at: row.get(5)?,
+                redact: redact.as_object().cloned().unwrap_or_default(),
+                kind: row.get(7)?,
+                owners: row.get(8)?,
+                retention: row.get::<Interval>(9)?,
+                expire_after: row.get::<Interval>(10)?,
+                expire_from: row.get(11)?,
+                events: row.get(12)?.unwrap_or_default(),
+                notify: row.get(13)?.unwrap_or_default(),
+                channel: row.get(14)?.unwrap_or_default(),
+                event_retention: row.get::<Interval>(15)?,
+            };
+            Ok((row.get(1)?.unwrap_or_default(), options))
+        })?;
+        Ok(rows.into_iter().next())
+    })
+}
+
+/// What pg_class and pg_attribute say of `relation`; `None` where there is none.
+pub fn relation(relation: pg_sys::Oid) -> Result<Option<Relation>> {
+    let first_char = |text: Option<String>| text.and_then(|text| text.chars().next()).unwrap_or(' ');
+    with(|statements| {
+        let attributes: HashMap<_, _> = statements
+            .attributes
+            .rows(&[DatumWithOid::from(relation)], |row| {
+                let name: String = row.get(1)?.unwrap_or_default();
+                let kind = ColumnType::new(row.get(2)?.unwrap_or(pg_sys::InvalidOid), row.get(3)?.unwrap_or(-1));
+                let attribute = Attribute {
+                    column: Column { name: name.clone(), kind },
+                    not_null: row.get(4)?.unwrap_or_default(),
+                    generated: row.get(5)?.unwrap_or_default(),
+                    has_default: row.get(6)?.unwrap_or_default(),
+                };
+                Ok((name, attribute))
+            })?
+            .into_iter()
+            .collect();
+        let rows = statements.relation.rows(&[DatumWithOid::from(relation)], |row| {
+            Ok(Relation {
+                oid: relation,
+                schema: row.get(1)?.unwrap_or_default(),
+                name: row.get(2)?.unwrap_or_default(),
+                owner: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
+                kind: first_char(row.get(4)?),
+                persistence: first_char(row.get(5)?),
+                is_partition: row.get(6)?.unwrap_or_default(),
+                has_children: row.get(7)?.unwrap_or_default(),
+                attributes: attributes.clone(),
+            })
+        })?;
+        Ok(rows.into_iter().next())
+    })
+}
+
+/// The managed table `oid`, whole; `None` where it is not managed.
+pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
+    let Some((number, options)) = options_of(oid)? else { return Ok(None) };
+    let Some(relation) = relation(oid)? else { return Ok(None) };
+    let keys = with(|_| foreign_key::of(oid))?;
+    let column = |option: &str, name: &str| column_of(&relation, option, name);
+    let id = options.id.iter().flatten().map(|name| column("id", name)).collect::<Result<_>>()?;
+    let redaction = |(name, value): (&String, &serde_json::Value)| -> Result<Redaction> {
+        let column = column("redact", name)?;
+        Ok(Redaction { text: options::redact_text(value, column.kind.base()), column })
+    };
+    let ours =
+        |select: fn(&ForeignKey) -> pg_sys::Oid| keys.iter().filter(|key| select(key) == oid).cloned().collect::<Vec<_>>();
+    let children = ours(|key| key.parent);
+    let parents = ours(|key| key.child).into_iter().filter(|key| key.on_delete != OnDelete::Wait).collect();
+    Ok(Some(Table {
+        number,
+        oid,
+        owner: relation.owner,
+        id,
+        version: options.version.as_deref().map(|name| column("version", name)).transpose()?,
+        deleted_at: column("deleted_at", options.deleted_at.as_deref().unwrap_or(options::DELETED_AT))?,
+        redactions: options.redact.iter().map(redaction).collect::<Result<_>>()?,
+        owners: options.owners.clone(),
+        children,
+        parents,
+        statements: RefCell::default(),
+        schema: relation.schema.clone(),
+        name: relation.name.clone(),
+    }))
+}
+
+fn column_of(relation: &Relation, option: &str, name: &str) -> Result<Column> {
+    relation.attribute(name).map(|attribute| attribute.column.clone()).ok_or_else(|| {
+        Error::not_ready(format!("managed table {} has no column {name} any more", relation.title()))
+            .detail(format!("The option {option} names that column."))
+            .hint(format!("Was it renamed? Say so: SELECT tombstone.configure('{}', '{option}', …);", relation.title()))
+    })
+}
+
+/// Adds a managed table.
+pub fn insert(relation: pg_sys::Oid, options: &Options) -> Result<()> {
+    with(|statements| statements.insert.execute(&arguments(relation, options)).map(drop))
+}
+
+/// Writes a managed table's options.
+pub fn update(relation: pg_sys::Oid, options: &Options) -> Result<()> {
+    with(|statements| statements.update.execute(&arguments(relation, options)).map(drop))
+}
+
+/// Takes a managed table, and the holds in it, out of the catalog.
+pub fn delete(relation: pg_sys::Oid) -> Result<()> {
+    with(|statements| statements.delete.execute(&[DatumWithOid::from(relation)]).map(drop))
+}
+
+/// How many records of the table numbered `number` are on hold.
+pub fn holds_in(number: i32) -> Result<i64> {
+    with(|statements| {
+        let count = statements.holds.rows(&[DatumWithOid::from(number)], |row| Ok(row.get::<i64>(1)?))?;
+        Ok(count.into_iter().flatten().next().unwrap_or_default())
+    })
+}
+
+fn arguments<'a>(relation: pg_sys::Oid, options: &Options) -> Vec<DatumWithOid<'a>> {
+    let id: Vec<String> = options.id.clone().unwrap_or_default();
+    vec![
+        relation.into(),
+        options.layout.clone().into(),
+        id.into(),
+        options.version.clone().into(),
+        options.deleted_at.clone().into(),
+        JsonB(serde_json::Value::Object(options.redact.clone())).into(),
+        options.kind.clone().into(),
+        options.owners.clone().into(),
+        options.retention.into(),
+        options.expire_after.into(),
+        options.expire_from.clone().into(),
+        options.events.clone().into(),
+        options.notify.clone().into(),
+        options.channel.clone().into(),
+        options.event_retention.into(),
+    ]
+}
+
+/// Every managed table, and whether it has versions.
+pub fn all() -> Result<Vec<(pg_sys::Oid, bool)>> {
+    with(|statements| {
+        statements.numbers.rows(&[], |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or_default())))
+    })
+}
+
+/// The table numbered `number`.
+pub fn relation_of(number: i32) -> Result<Option<pg_sys::Oid>> {
+    with(|statements| {
+        let rows = statements.by_number.rows(&[DatumWithOid::from(number)], |row| Ok(row.get::<pg_sys::Oid>(1)?))?;
+        Ok(rows.into_iter().flatten().next())
+    })
+}
+
+/// `relation` and, if it is a partition, its ancestors up to the root.
+pub fn with_ancestors(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    let above = with(|statements| {
+        statements.ancestors.rows(&[DatumWithOid::from(relation)], |row| Ok(row.get(1)?.unwrap_or(pg_sys::InvalidOid)))
+    })?;
+    Ok(if above.is_empty() { vec![relation] } else { above })
+}
+
+/// `schema.name` of a relation, or its number where there is none.
+pub fn title(relation: pg_sys::Oid) -> String {
+    // SAFETY: catalog look-ups that return NULL or a fresh C string.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        if name.is_null() {
+            return relation.to_u32().to_string();
+        }
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        let text = |text: *mut core::ffi::c_char| CStr::from_ptr(text).to_string_lossy().into_owned();
+        if schema.is_null() { text(name) } else { format!("{}.{}", text(schema), text(name)) }
+    }
+}
+
+/// 42704, with the way out.
+pub fn not_managed(relation: pg_sys::Oid) -> Error {
+    let name = title(relation);
+    Error::undefined(format!("table {name} is not managed"))
+        .hint(format!("Put it under management first: SELECT tombstone.manage('{name}');"))
+}

@@ -1,0 +1,310 @@
+//! The doors to management: manage, configure, unmanage. They alone write `tombstone.managed` and the tables' triggers.
+
+use core::ffi::CStr;
+
+use pgrx::datum::{AnyArray, DatumWithOid, Interval, JsonB};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, Spi, pg_sys};
+use serde_json::{Map, Value};
+
+use super::catalog::{self, Relation};
+use super::options::{self, Options, Setting};
+use super::{ColumnType, validate};
+use crate::backend::ident::{ident, qualified};
+use crate::backend::identity::{acting_as, caller, has_privileges_of};
+use crate::backend::invalidation;
+use crate::backend::query::Statement;
+use crate::backend::relation::lock_definition;
+use crate::error::{Error, Result};
+
+const DEFAULT_RETENTION_DAYS: i32 = 30;
+
+/// Puts `relation` under management (DESIGN §3).
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, reason = "the signature is the contract")]
+fn manage(
+    relation: Option<pg_sys::Oid>,
+    layout: Option<String>,
+    id: Option<AnyArray>,
+    version: Option<&CStr>,
+    deleted_at: Option<&CStr>,
+    redact: Option<JsonB>,
+    kind: Option<String>,
+    owners: Option<String>,
+    retention: Option<Interval>,
+    expire_after: Option<Interval>,
+    expire_from: Option<String>,
+    events: Option<String>,
+    notify: Option<String>,
+    channel: Option<&CStr>,
+    event_retention: Option<Interval>,
+) -> Result<(), ErrorReport> {
+    let text = |name: &CStr| name.to_string_lossy().into_owned();
+    let defaults = defaults();
+    let begin = || -> Result<()> {
+        let given = Options {
+            layout,
+            id: id.map(names).transpose()?,
+            version: version.map(text),
+            deleted_at: deleted_at.map(text),
+            redact: redact.map(|json| object(json.0)).transpose()?.unwrap_or_default(),
+            kind,
+            owners,
+            retention,
+            expire_after,
+            expire_from,
+            events: events.unwrap_or(defaults.events),
+            notify: notify.unwrap_or(defaults.notify),
+            channel: channel.map(text).unwrap_or(defaults.channel),
+            event_retention,
+        };
+        begin(relation, given)
+    };
+    begin().map_err(Into::into)
+}
+
+fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
+    let relation = owned(relation)?;
+    if catalog::options_of(relation.oid)?.is_some() {
+        return Err(Error::duplicate(format!("table {} is managed already", relation.title()))
+            .hint("Change one option at a time with tombstone.configure(), or tombstone.unmanage() it first."));
+    }
+    let options = validate::complete(&relation, given)?;
+    add_deleted_at(&relation, &options)?;
+    catalog::insert(relation.oid, &options)?;
+    create_triggers(&relation, &options)?;
+    forget_all(relation.oid)
+}
+
+/// Changes one option of a managed table; NULL resets it (DESIGN §3).
+#[pg_extern(sql = false)]
+fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Option<String>) -> Result<(), ErrorReport> {
+    let change = || -> Result<()> {
+        let relation = owned(relation)?;
+        let Some((_, before)) = catalog::options_of(relation.oid)? else { return Err(catalog::not_managed(relation.oid)) };
+        let Some(option) = option else { return Err(Error::invalid("option must not be NULL")) };
+        let options = set(before.clone(), &option, Setting::read(&option, value))?;
+        let options = validate::complete(&relation, options)?;
+        if names_other_rows(&before, &options) {
+            refuse_while_tombstones_remain(&relation, &before, &option)?;
+        }
+        add_deleted_at(&relation, &options)?;
+        catalog::update(relation.oid, &options)?;
+        create_triggers(&relation, &options)?;
+        forget_all(relation.oid)
+    };
+    change().map_err(Into::into)
+}
+
+/// Ends the management of a table (DESIGN §3).
+#[pg_extern(sql = false)]
+fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), ErrorReport> {
+    let end = || -> Result<()> {
+        let relation = owned(relation)?;
+        let Some((number, options)) = catalog::options_of(relation.oid)? else {
+            return Err(catalog::not_managed(relation.oid));
+        };
+        refuse_while_held(number, &relation)?;
+        if discard.unwrap_or(false) {
+            run_as_owner(&relation, &format!("DELETE FROM {} WHERE {} IS NOT NULL", sql(&relation), deleted_at(&options)))?;
+        } else if let tombstones @ 1.. = tombstones(&relation, &options)? {
+            return Err(Error::not_ready(format!("table {} holds {tombstones} tombstones", relation.title())).hint(
+                "Restore or purge them first, or discard them: tombstone.unmanage(…, discard => true) deletes their rows.",
+            ));
+        }
+        drop_triggers(&relation)?;
+        forget_all(relation.oid)?;
+        catalog::delete(relation.oid)
+    };
+    end().map_err(Into::into)
+}
+
+fn defaults() -> Options {
+    let days = |days| Interval::new(0, days, 0).ok();
+    Options {
+        layout: None,
+        id: None,
+        version: None,
+        deleted_at: None,
+        redact: Map::new(),
+        kind: None,
+        owners: None,
+        retention: days(DEFAULT_RETENTION_DAYS),
+        expire_after: None,
+        expire_from: None,
+        events: "delete".into(),
+        notify: "record".into(),
+        channel: "tombstone".into(),
+        event_retention: days(DEFAULT_RETENTION_DAYS),
+    }
+}
+
+/// `options` with one of them set anew.
+fn set(mut options: Options, option: &str, setting: Setting) -> Result<Options> {
+    let defaults = defaults();
+    let text = |setting: Setting| match setting {
+        Setting::Text(text) => Some(text),
+        _ => None,
+    };
+    match option {
+        "layout" => options.layout = text(setting),
+        "id" => options.id = text(setting).map(|text| options::names(&text)),
+        "version" => options.version = text(setting),
+        "deleted_at" => options.deleted_at = text(setting),
+        "redact" => options.redact = text(setting).map(|text| json(&text)).transpose()?.unwrap_or_default(),
+        "kind" => options.kind = text(setting),
+        "owners" => options.owners = text(setting),
+        "retention" => options.retention = interval(option, setting, defaults.retention)?,
+        "expire_after" => options.expire_after = interval(option, setting, defaults.expire_after)?,
+        "expire_from" => options.expire_from = text(setting),
+        "events" => options.events = text(setting).unwrap_or(defaults.events),
+        "notify" => options.notify = text(setting).unwrap_or(defaults.notify),
+        "channel" => options.channel = text(setting).unwrap_or(defaults.channel),
+        "event_retention" => options.event_retention = interval(option, setting, defaults.event_retention)?,
+        other => {
+            return Err(Error::invalid(format!("there is no option \"{other}\"")).hint(
+                "The options are layout, id, version, deleted_at, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel, event_retention.",
+            ));
+        }
+    }
+    Ok(options)
+}
+
+fn interval(option: &str, setting: Setting, default: Option<Interval>) -> Result<Option<Interval>> {
+    match setting {
+        Setting::Reset => Ok(default),
+        Setting::Forever => Ok(None),
+        Setting::Text(text) => {
+            let datum = ColumnType::new(pg_sys::INTERVALOID, -1).read(&text, &format!("option {option}: \"{text}\""))?;
+            // SAFETY: just read as an interval.
+            Ok(unsafe { Interval::from_datum(datum, false) })
+        }
+    }
+}
+
+fn json(text: &str) -> Result<Map<String, Value>> {
+    let value =
+        serde_json::from_str(text).map_err(|error| Error::invalid("option redact is not JSON").detail(error.to_string()))?;
+    object(value)
+}
+
+fn object(value: Value) -> Result<Map<String, Value>> {
+    match value {
+        Value::Object(members) => Ok(members),
+        Value::Null => Ok(Map::new()),
+        _ => Err(Error::invalid("option redact must be a JSON object, such as {\"body\": \"\"}")),
+    }
+}
+
+thread_local! {
+    static NAMES: &'static Statement =
+        Box::leak(Box::new(Statement::new("SELECT $1::pg_catalog.text[]", [pg_sys::NAMEARRAYOID])));
+}
+
+fn names(array: AnyArray) -> Result<Vec<String>> {
+    // SAFETY: SQL declares the argument as name[].
+    let argument = unsafe { DatumWithOid::new(array.into_datum(), pg_sys::NAMEARRAYOID) };
+    let names = NAMES.with(|statement| statement.rows(&[argument], |row| Ok(row.get::<Vec<Option<String>>>(1)?)))?;
+    let names: Option<Vec<String>> = names.into_iter().flatten().flatten().collect();
+    names.filter(|names| !names.is_empty()).ok_or_else(|| Error::invalid("option id must name columns, and none of them NULL"))
+}
+
+/// The table, locked against other DDL, provided that the caller owns it.
+fn owned(relation: Option<pg_sys::Oid>) -> Result<Relation> {
+    let Some(oid) = relation else { return Err(Error::invalid("relation must not be NULL")) };
+    let gone = || Error::undefined(format!("there is no table {}", oid.to_u32()));
+    let found = catalog::relation(oid)?.ok_or_else(gone)?;
+    if !has_privileges_of(caller(), found.owner) {
+        return Err(Error::denied(format!("must be owner of table {}", found.title())));
+    }
+    lock_definition(oid);
+    catalog::relation(oid)?.ok_or_else(gone)
+}
+
+fn sql(relation: &Relation) -> String {
+    qualified(&relation.schema, &relation.name)
+}
+
+fn deleted_at(options: &Options) -> String {
+    ident(options.deleted_at.as_deref().unwrap_or(options::DELETED_AT))
+}
+
+fn add_deleted_at(relation: &Relation, options: &Options) -> Result<()> {
+    let name = options.deleted_at.as_deref().unwrap_or(options::DELETED_AT);
+    if relation.attribute(name).is_some() {
+        return Ok(());
+    }
+    run_as_owner(relation, &format!("ALTER TABLE {} ADD COLUMN {} pg_catalog.timestamptz", sql(relation), ident(name)))
+}
+
+/// The names sort last: among the BEFORE triggers ours sees the row as the others have left it.
+fn create_triggers(relation: &Relation, options: &Options) -> Result<()> {
+    let (table, deleted_at) = (sql(relation), deleted_at(options));
+    for trigger in [
+        format!(
+            "zz_tombstone_update BEFORE UPDATE ON {table} FOR EACH ROW \
+             WHEN ((OLD.{deleted_at} IS NULL) IS DISTINCT FROM (NEW.{deleted_at} IS NULL)) EXECUTE FUNCTION tombstone.on_update()"
+        ),
+        format!("zz_tombstone_delete AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_delete()"),
+        format!("zz_tombstone_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"),
+    ] {
+        run_as_owner(relation, &format!("CREATE OR REPLACE TRIGGER {trigger}"))?;
+    }
+    Ok(())
+}
+
+fn drop_triggers(relation: &Relation) -> Result<()> {
+    for trigger in ["zz_tombstone_update", "zz_tombstone_delete", "zz_tombstone_truncate"] {
+        run_as_owner(relation, &format!("DROP TRIGGER {trigger} ON {}", sql(relation)))?;
+    }
+    Ok(())
+}
+
+fn run_as_owner(relation: &Relation, sql: &str) -> Result<()> {
+    acting_as(relation.owner, || Ok(Spi::run(sql)?))
+}
+
+/// Whether tombstones, holds and events written under `before` would mean something else under `after`.
+fn names_other_rows(before: &Options, after: &Options) -> bool {
+    before.id != after.id || before.version != after.version || before.deleted_at != after.deleted_at
+}
+
+fn refuse_while_tombstones_remain(relation: &Relation, before: &Options, option: &str) -> Result<()> {
+    let named = before.id.iter().flatten().chain(&before.version).chain(&before.deleted_at);
+    if named.into_iter().any(|name| relation.attribute(name).is_none()) {
+        return Ok(()); // a column was renamed: this is how to say so
+    }
+    let (number, _) = catalog::options_of(relation.oid)?.ok_or_else(|| catalog::not_managed(relation.oid))?;
+    refuse_while_held(number, relation)?;
+    match tombstones(relation, before)? {
+        0 => Ok(()),
+        tombstones => Err(Error::not_ready(format!(
+            "option {option} cannot change while {} holds {tombstones} tombstones",
+            relation.title()
+        ))
+        .hint("Restore or purge them first.")),
+    }
+}
+
+fn refuse_while_held(number: i32, relation: &Relation) -> Result<()> {
+    match catalog::holds_in(number)? {
+        0 => Ok(()),
+        holds => Err(Error::on_hold(format!("{holds} records of table {} are on hold", relation.title()))
+            .hint("See tombstone.holds; end a hold with tombstone.release().")),
+    }
+}
+
+fn tombstones(relation: &Relation, options: &Options) -> Result<i64> {
+    let sql = format!("SELECT pg_catalog.count(*) FROM {} WHERE {} IS NOT NULL", sql(relation), deleted_at(options));
+    acting_as(relation.owner, || Ok(Spi::get_one(&sql)?.unwrap_or_default()))
+}
+
+/// Every session forgets `relation`, and the other managed tables too: foreign keys may tie them to it.
+fn forget_all(relation: pg_sys::Oid) -> Result<()> {
+    for (managed, _) in catalog::all()? {
+        invalidation::forget(managed);
+    }
+    invalidation::forget(relation);
+    Ok(())
+}

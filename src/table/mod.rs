@@ -1,0 +1,106 @@
+//! What is managed: options, the catalog row, keys as text and as values, foreign keys between managed tables.
+//! Config in, plans out; reads and writes `tombstone.managed`, nothing else.
+
+mod cache;
+mod catalog;
+mod foreign_key;
+pub mod key;
+pub mod key_text;
+mod manage;
+pub mod options;
+mod resolve;
+mod validate;
+pub mod value;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+pub use cache::{by_number, by_oid, by_trigger};
+pub use foreign_key::{ForeignKey, OnDelete};
+pub use resolve::{Fits, resolve};
+pub use value::ColumnType;
+
+use crate::backend::ident::{ident, qualified};
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::error::Result;
+
+/// Hooks the cache of managed tables to Postgres' invalidation; called at load.
+pub fn init() {
+    cache::init();
+}
+
+/// A column of a managed table.
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    pub kind: ColumnType,
+}
+
+impl Column {
+    pub fn sql(&self) -> String {
+        ident(&self.name)
+    }
+}
+
+/// A column that a soft delete blanks, and the text of the value it gets.
+#[derive(Debug, Clone)]
+pub struct Redaction {
+    pub column: Column,
+    pub text: Option<String>,
+}
+
+/// A managed table as this session knows it: a copy of its catalog row, and the statements planned for it.
+pub struct Table {
+    /// What events and holds call it; never reused.
+    pub number: i32,
+    pub oid: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+    schema: String,
+    name: String,
+    pub id: Vec<Column>,
+    pub version: Option<Column>,
+    pub deleted_at: Column,
+    pub redactions: Vec<Redaction>,
+    pub owners: Option<String>,
+    /// Foreign keys of other managed tables that refer to this one.
+    pub children: Vec<ForeignKey>,
+    /// Foreign keys of this table that refer to other managed ones.
+    pub parents: Vec<ForeignKey>,
+    statements: RefCell<HashMap<String, Rc<Statement>>>,
+}
+
+impl Table {
+    /// The qualified name, for SQL.
+    pub fn sql(&self) -> String {
+        qualified(&self.schema, &self.name)
+    }
+
+    /// The name without its schema, for SQL: what qualifies its columns where the table has no alias.
+    pub fn alias(&self) -> String {
+        ident(&self.name)
+    }
+
+    /// The name, for messages: as a person would write it.
+    pub fn title(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// A statement about this table, planned once: `build` gives its SQL and the types of its parameters.
+    pub fn statement(&self, purpose: impl Into<String>, build: impl FnOnce() -> (String, Vec<pg_sys::Oid>)) -> Rc<Statement> {
+        let mut statements = self.statements.borrow_mut();
+        let prepare = || {
+            let (sql, types) = build();
+            Rc::new(Statement::new(sql, types))
+        };
+        Rc::clone(statements.entry(purpose.into()).or_insert_with(prepare))
+    }
+
+    /// Runs `act` with the rights of the table's owner.
+    pub fn as_owner<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        acting_as(self.owner, act)
+    }
+}

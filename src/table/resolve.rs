@@ -1,0 +1,60 @@
+//! Which managed table a door means when it is not told.
+
+use std::rc::Rc;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+
+use super::{Table, by_oid, catalog};
+use crate::backend::query::Statement;
+use crate::error::{Error, Result};
+use crate::settings;
+
+/// What kind of table a door is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fits {
+    /// Tables without a version column.
+    Records,
+    /// Tables with one.
+    Versions,
+}
+
+thread_local! {
+    static NAMED: &'static Statement =
+        Box::leak(Box::new(Statement::new("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", [pg_sys::TEXTOID])));
+}
+
+/// The table a door is to act on: the one given, else `tombstone.default_table`, else the only managed one that fits.
+pub fn resolve(relation: Option<pg_sys::Oid>, fits: Fits) -> Result<Rc<Table>> {
+    if let Some(relation) = relation {
+        return by_oid(relation);
+    }
+    if let Some(name) = settings::default_table() {
+        return by_oid(named(&name)?);
+    }
+    let fitting: Vec<pg_sys::Oid> = catalog::all()?
+        .into_iter()
+        .filter(|(_, has_versions)| *has_versions == (fits == Fits::Versions))
+        .map(|(oid, _)| oid)
+        .collect();
+    if let [only] = fitting.as_slice() {
+        return by_oid(*only);
+    }
+    let kind = if fits == Fits::Versions { "with" } else { "without" };
+    if fitting.is_empty() {
+        return Err(Error::undefined(format!("no table {kind} a version column is managed"))
+            .hint("Name the table: relation => 'schema.table'; or manage one with tombstone.manage()."));
+    }
+    let titles: Vec<String> = fitting.into_iter().map(catalog::title).collect();
+    Err(Error::invalid(format!("{} managed tables {kind} a version column: which one is meant?", titles.len()))
+        .hint(format!("Name one, as relation => '…' or in tombstone.default_table: {}.", titles.join(", "))))
+}
+
+fn named(name: &str) -> Result<pg_sys::Oid> {
+    let found = NAMED.with(|statement| statement.rows(&[DatumWithOid::from(name)], |row| Ok(row.get::<pg_sys::Oid>(1)?)))?;
+    found
+        .into_iter()
+        .flatten()
+        .next()
+        .ok_or_else(|| Error::undefined(format!("setting tombstone.default_table names \"{name}\", which is no table")))
+}

@@ -1,0 +1,291 @@
+//! Options against the table they are for: everything that can be checked when they are set is checked then.
+
+use pgrx::datum::{DatumWithOid, Interval};
+use pgrx::{Spi, pg_sys};
+use serde_json::Value;
+
+use super::catalog::{Attribute, Relation};
+use super::options::{self, DELETED_AT, IN_PLACE, Options};
+use crate::backend::expression::is_one_expression;
+use crate::backend::ident::{ident, qualified};
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::subtransaction::rehearse;
+use crate::error::{Error, Result};
+
+/// The options made whole and found good, or the first thing wrong with them.
+pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
+    fit_for_management(relation)?;
+    options.layout = Some(layout(relation, &options)?);
+    if let Some(version) = &options.version {
+        version_column(relation, version)?;
+    }
+    options.id = Some(id_columns(relation, &options)?);
+    options.deleted_at = Some(deleted_at_column(relation, &options)?);
+    redactions(relation, &options)?;
+    options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
+    options::one_of("notify", &options.notify, &["record", "batch", "none"]).map_err(Error::invalid)?;
+    channel(&options.channel)?;
+    for (option, interval) in
+        [("retention", options.retention), ("expire_after", options.expire_after), ("event_retention", options.event_retention)]
+    {
+        positive(option, interval)?;
+    }
+    expressions(relation, &options)?;
+    Ok(options)
+}
+
+fn fit_for_management(relation: &Relation) -> Result<()> {
+    let unfit = |why: &str| Err(Error::invalid(format!("{} cannot be managed: it is {why}", relation.title())));
+    match relation {
+        Relation { is_partition: true, .. } => {
+            return Err(Error::invalid(format!("{} cannot be managed: it is a partition", relation.title()))
+                .hint("Manage the partitioned table itself: its partitions come along."));
+        }
+        Relation { kind: 'r' | 'p', .. } => (),
+        Relation { kind: 'v', .. } => return unfit("a view"),
+        Relation { kind: 'm', .. } => return unfit("a materialized view"),
+        Relation { kind: 'f', .. } => return unfit("a foreign table"),
+        _ => return unfit("not a table"),
+    }
+    match relation {
+        Relation { persistence: 't', .. } => unfit("a temporary table"),
+        Relation { has_children: true, .. } => unfit("the parent of inheriting tables, whose rows have no triggers of its"),
+        _ if ["pg_catalog", "information_schema", "tombstone"].contains(&relation.schema.as_str()) => unfit("a system table"),
+        _ => Ok(()),
+    }
+}
+
+fn layout(relation: &Relation, options: &Options) -> Result<String> {
+    match options.layout.as_deref() {
+        Some(IN_PLACE) => Ok(IN_PLACE.into()),
+        Some("archive") => Err(Error::unsupported("layout archive is not available in this version")
+            .hint("Use layout => 'in_place': tombstones stay in the table, marked by deleted_at.")),
+        Some(other) => Err(Error::invalid(format!("option layout must be in_place or archive, not \"{other}\""))),
+        None => match relation.attribute(options.deleted_at.as_deref().unwrap_or(DELETED_AT)) {
+            Some(_) => Ok(IN_PLACE.into()),
+            None => Err(Error::invalid(format!("{} has no column deleted_at, so its layout must be named", relation.title()))
+                .hint("Say layout => 'in_place': a column deleted_at is added, and tombstones stay in the table.")),
+        },
+    }
+}
+
+fn existing<'a>(relation: &'a Relation, option: &str, name: &str) -> Result<&'a Attribute> {
+    relation.attribute(name).ok_or_else(|| {
+        let mut names: Vec<&str> = relation.attributes.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        Error::invalid(format!("option {option}: {} has no column \"{name}\"", relation.title()))
+            .detail(format!("Its columns are {}.", names.join(", ")))
+    })
+}
+
+fn version_column(relation: &Relation, name: &str) -> Result<()> {
+    let attribute = existing(relation, "version", name)?;
+    if ![pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID].contains(&attribute.column.kind.base()) {
+        return Err(Error::invalid(format!("option version: column {name} is not smallint, integer or bigint"))
+            .detail("Versions are compared as numbers."));
+    }
+    not_null("version", attribute)
+}
+
+fn not_null(option: &str, attribute: &Attribute) -> Result<()> {
+    if attribute.not_null {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("option {option}: column {} may be NULL", attribute.column.name))
+        .hint(format!("ALTER TABLE … ALTER COLUMN {} SET NOT NULL;", attribute.column.sql())))
+}
+
+fn id_columns(relation: &Relation, options: &Options) -> Result<Vec<String>> {
+    let unique = unique_keys(relation)?;
+    let without_version = |key: &[String]| -> Vec<String> {
+        key.iter().filter(|name| Some(*name) != options.version.as_ref()).cloned().collect()
+    };
+    let id = match &options.id {
+        Some(id) => id.clone(),
+        None => match unique.iter().find(|key| key.primary) {
+            Some(primary) => without_version(&primary.columns),
+            None => Vec::new(),
+        },
+    };
+    if id.is_empty() {
+        return Err(Error::invalid(format!("{} has no primary key to name its records by", relation.title()))
+            .hint("Name the columns that do: id => '{column, …}'."));
+    }
+    for (i, name) in id.iter().enumerate() {
+        let attribute = existing(relation, "id", name)?;
+        not_null("id", attribute)?;
+        if id[..i].contains(name) || Some(name) == options.version.as_ref() {
+            return Err(Error::invalid(format!("option id: column {name} is named twice")));
+        }
+        if attribute.column.kind.equals().is_none() {
+            return Err(Error::invalid(format!("option id: values of column {name} cannot be compared")));
+        }
+    }
+    let named = |name: &String| id.contains(name) || Some(name) == options.version.as_ref();
+    // A unique key of a partitioned table has to hold the partition key as well: there the id is taken at its word.
+    if relation.kind != 'p' && !unique.iter().any(|key| key.columns.iter().all(named)) {
+        let columns = id.iter().chain(&options.version).cloned().collect::<Vec<_>>().join(", ");
+        return Err(Error::invalid(format!("option id: nothing makes ({columns}) unique in {}", relation.title()))
+            .hint("Add a primary key or a unique index on these columns, or name the version column."));
+    }
+    Ok(id)
+}
+
+struct UniqueKey {
+    primary: bool,
+    columns: Vec<String>,
+}
+
+thread_local! {
+    static UNIQUE_KEYS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT i.indisprimary, pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.n)
+         FROM pg_catalog.pg_index i
+         CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, n)
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+         WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid
+           AND i.indpred IS NULL AND i.indexprs IS NULL AND k.n <= i.indnkeyatts
+         GROUP BY i.indexrelid, i.indisprimary",
+        [pg_sys::OIDOID],
+    )));
+    static REFERENCED: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT 1 FROM pg_catalog.pg_constraint c
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey)
+         WHERE c.contype = 'f' AND c.confrelid = $1 AND a.attname = $2::pg_catalog.name",
+        [pg_sys::OIDOID, pg_sys::TEXTOID],
+    )));
+}
+
+fn unique_keys(relation: &Relation) -> Result<Vec<UniqueKey>> {
+    acting_as(crate::backend::relation::keeper(), || {
+        UNIQUE_KEYS.with(|statement| {
+            statement.rows(&[DatumWithOid::from(relation.oid)], |row| {
+                Ok(UniqueKey { primary: row.get(1)?.unwrap_or_default(), columns: row.get(2)?.unwrap_or_default() })
+            })
+        })
+    })
+}
+
+fn deleted_at_column(relation: &Relation, options: &Options) -> Result<String> {
+    let name = options.deleted_at.clone().unwrap_or(DELETED_AT.into());
+    let named_elsewhere = options.id.iter().flatten().chain(&options.version).any(|other| *other == name);
+    if named_elsewhere {
+        return Err(Error::invalid(format!("option deleted_at: column {name} belongs to the key")));
+    }
+    let Some(attribute) = relation.attribute(&name) else { return Ok(name) };
+    if attribute.column.kind.base() != pg_sys::TIMESTAMPTZOID {
+        return Err(Error::invalid(format!("option deleted_at: column {name} is not of type timestamptz"))
+            .hint(format!("ALTER TABLE … ALTER COLUMN {} TYPE timestamptz;", ident(&name))));
+    }
+    if attribute.not_null || attribute.generated || attribute.has_default {
+        return Err(Error::invalid(format!("option deleted_at: column {name} must be NULL in a live record"))
+            .hint("It may be neither NOT NULL nor generated, and have no default."));
+    }
+    Ok(name)
+}
+
+fn redactions(relation: &Relation, options: &Options) -> Result<()> {
+    for (name, value) in &options.redact {
+        let attribute = existing(relation, "redact", name)?;
+        let refused = |why: &str| Err(Error::invalid(format!("option redact: column {name} {why}")));
+        let is_key = options.id.iter().flatten().chain(&options.version).chain(&options.deleted_at).any(|other| other == name);
+        if is_key {
+            return refused("belongs to the key, or is deleted_at");
+        }
+        if attribute.generated {
+            return refused("is generated");
+        }
+        if is_referenced(relation, name)? {
+            return refused("is referenced by a foreign key");
+        }
+        match options::redact_text(value, attribute.column.kind.base()) {
+            None if attribute.not_null => return refused("is NOT NULL, and its value is null"),
+            None => (),
+            Some(text) => {
+                let what = format!("option redact: the value {value} of column {name}");
+                acting_as(relation.owner, || attribute.column.kind.read(&text, &what))?;
+            }
+        }
+        if matches!(value, Value::Object(_) | Value::Array(_))
+            && ![pg_sys::JSONOID, pg_sys::JSONBOID].contains(&attribute.column.kind.base())
+        {
+            return refused("is not of type json or jsonb, and its value is");
+        }
+    }
+    Ok(())
+}
+
+fn is_referenced(relation: &Relation, column: &str) -> Result<bool> {
+    let arguments = [DatumWithOid::from(relation.oid), DatumWithOid::from(column)];
+    acting_as(crate::backend::relation::keeper(), || REFERENCED.with(|statement| Ok(statement.execute(&arguments)? > 0)))
+}
+
+fn channel(name: &str) -> Result<()> {
+    if (1..pg_sys::NAMEDATALEN as usize).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Error::invalid("option channel must be a name of 1 to 63 bytes"))
+}
+
+fn positive(option: &str, interval: Option<Interval>) -> Result<()> {
+    let Some(interval) = interval else { return Ok(()) };
+    if options::is_positive(interval.months(), interval.days(), interval.micros()) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("option {option} must be longer than nothing")).hint(match option {
+        "expire_after" => "NULL means that records never expire.",
+        _ => "NULL means for ever.",
+    }))
+}
+
+fn expressions(relation: &Relation, options: &Options) -> Result<()> {
+    use pg_sys::*;
+    let names =
+        [TEXTOID, VARCHAROID, NAMEOID, BPCHAROID, REGROLEOID, TEXTARRAYOID, VARCHARARRAYOID, NAMEARRAYOID, REGROLEARRAYOID];
+    let times = [TIMESTAMPTZOID, TIMESTAMPOID, DATEOID];
+    if let Some(kind) = &options.kind {
+        expression(relation, "kind", kind)?;
+    }
+    if let Some(owners) = &options.owners {
+        let found = expression(relation, "owners", owners)?;
+        of_type("owners", found, &names, "a role name, or an array of them")?;
+    }
+    match &options.expire_from {
+        Some(expire_from) => {
+            let found = expression(relation, "expire_from", expire_from)?;
+            of_type("expire_from", found, &times, "a timestamptz, timestamp or date")
+        }
+        None if options.expire_after.is_some() => Err(Error::invalid("option expire_after needs expire_from")
+            .hint("Say from which moment a record's age counts: expire_from => 'created_at'.")),
+        None => Ok(()),
+    }
+}
+
+fn of_type(option: &str, found: Oid, allowed: &[Oid], words: &str) -> Result<()> {
+    if allowed.contains(&found) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("option {option} must be {words}")))
+}
+
+use pg_sys::Oid;
+
+/// Parses `text` as an expression over a row of `relation`, with the owner's rights; returns its type.
+fn expression(relation: &Relation, option: &str, text: &str) -> Result<Oid> {
+    let table = qualified(&relation.schema, &relation.name);
+    // In WHERE, Postgres itself refuses what is no function of one row: aggregates, window functions, sets.
+    let sql = format!("SELECT (\n{text}\n) FROM {table} WHERE (\n{text}\n) IS NULL LIMIT 0");
+    let parsed = rehearse(|| {
+        acting_as(relation.owner, || {
+            if !is_one_expression(text) {
+                return Err(Error::invalid("it is not one expression"));
+            }
+            Spi::connect(|client| Ok(client.select(sql.as_str(), Some(1), &[])?.column_type_oid(1)?.value()))
+        })
+    });
+    parsed.map_err(|error| {
+        Error::invalid(format!("option {option}: \"{text}\" is no expression over a row of {}", relation.title()))
+            .detail(error.summary())
+            .hint("Names resolve with search_path = pg_catalog and the table owner's rights: qualify functions and other tables with their schema.")
+    })
+}

@@ -1,0 +1,221 @@
+//! Values of any type, as text and as datums: a column's type, and what its own functions make of it.
+
+use std::ffi::CStr;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+
+use crate::backend::ident::ident;
+use crate::backend::identity::{c_string, with_settings};
+use crate::backend::subtransaction::reworded;
+use crate::error::{Error, Result};
+use crate::table::key_text::{self, Json};
+
+/// What text a value of some types has depends on these; a key's text must not.
+const PLAIN_TEXT: [(&CStr, &CStr); 5] = [
+    (c"DateStyle", c"ISO, YMD"),
+    (c"TimeZone", c"UTC"),
+    (c"IntervalStyle", c"postgres"),
+    (c"bytea_output", c"hex"),
+    (c"extra_float_digits", c"3"),
+];
+
+/// A type as a column has it.
+#[derive(Debug, Clone)]
+pub struct ColumnType {
+    /// The type as declared; of a domain, the domain.
+    declared: pg_sys::Oid,
+    modifier: i32,
+    /// The type to compare and pass along; of a domain, what it stands on.
+    base: pg_sys::Oid,
+    length: i16,
+    by_value: bool,
+    alignment: core::ffi::c_char,
+    output: pg_sys::Oid,
+}
+
+impl ColumnType {
+    pub fn new(declared: pg_sys::Oid, modifier: i32) -> Self {
+        let mut this = ColumnType {
+            declared,
+            modifier,
+            base: pg_sys::InvalidOid,
+            length: 0,
+            by_value: false,
+            alignment: 0,
+            output: pg_sys::InvalidOid,
+        };
+        let mut is_varlena = false;
+        // SAFETY: catalog look-ups of a type that a column has.
+        unsafe {
+            this.base = pg_sys::getBaseType(declared);
+            pg_sys::get_typlenbyvalalign(this.base, &mut this.length, &mut this.by_value, &mut this.alignment);
+            pg_sys::getTypeOutputInfo(this.base, &mut this.output, &mut is_varlena);
+        }
+        this
+    }
+
+    pub fn base(&self) -> pg_sys::Oid {
+        self.base
+    }
+
+    pub fn array(&self) -> pg_sys::Oid {
+        // SAFETY: a catalog look-up.
+        unsafe { pg_sys::get_array_type(self.base) }
+    }
+
+    /// The name to cast to, with schema and modifier.
+    pub fn sql(&self) -> String {
+        let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+        // SAFETY: returns a fresh C string.
+        unsafe { text_of(pg_sys::format_type_extended(self.declared, self.modifier, flags as u16)) }
+    }
+
+    /// `OPERATOR(schema.name)` of the type's equality, if it has one.
+    pub fn equals(&self) -> Option<String> {
+        // SAFETY: the type cache's entries live for ever; the look-ups return fresh C strings.
+        unsafe {
+            let entry = pg_sys::lookup_type_cache(self.base, pg_sys::TYPECACHE_EQ_OPR as i32);
+            let operator = (*entry).eq_opr;
+            (operator != pg_sys::InvalidOid).then(|| operator_sql(operator))
+        }
+    }
+
+    /// How a value of this type is written in a composite key.
+    pub fn json(&self) -> Json {
+        match self.base {
+            pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID => Json::Number,
+            pg_sys::BOOLOID => Json::Boolean,
+            _ => Json::String,
+        }
+    }
+
+    /// The value that key text stands for: its UTF-8 bytes for bytea, else what the type's input function reads.
+    ///
+    /// 22023 where it is no such value; `what` is named in the message.
+    pub fn read_key(&self, text: &str, what: &str) -> Result<pg_sys::Datum> {
+        if self.base == pg_sys::BYTEAOID {
+            let bytes = key_text::text_to_bytes(text).map_err(|wrong| Error::invalid(format!("{what} {wrong}")))?;
+            return Ok(bytes.into_datum().unwrap_or(pg_sys::Datum::from(0)));
+        }
+        self.read(text, what)
+    }
+
+    /// The value that the type's input function reads from `text`; 22023 where it is none.
+    pub fn read(&self, text: &str, what: &str) -> Result<pg_sys::Datum> {
+        let read = || {
+            let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            let text = c_string(text);
+            // SAFETY: the declared type's own input function, called as Postgres calls it.
+            unsafe {
+                pg_sys::getTypeInputInfo(self.declared, &mut input, &mut parameter);
+                pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, self.modifier)
+            }
+        };
+        let plain = || with_settings(self.text_settings(), read);
+        reworded(plain, |error| Error::invalid(format!("{what} is not a value of type {}", self.sql())).detail(error.summary()))
+    }
+
+    /// The key text of a value.
+    ///
+    /// # Safety
+    /// `datum` is a value of this type.
+    pub unsafe fn write_key(&self, datum: pg_sys::Datum) -> String {
+        // SAFETY: by contract of this function.
+        unsafe {
+            match self.base {
+                pg_sys::INT8OID => datum.value().cast_signed().to_string(),
+                pg_sys::INT4OID => (datum.value() as i32).to_string(),
+                pg_sys::TEXTOID | pg_sys::VARCHAROID => String::from_datum(datum, false).unwrap_or_default(),
+                pg_sys::BYTEAOID => <&[u8]>::from_datum(datum, false).map(key_text::bytes_to_text).unwrap_or_default(),
+                _ => with_settings(self.text_settings(), || text_of(pg_sys::OidOutputFunctionCall(self.output, datum))),
+            }
+        }
+    }
+
+    /// The number that a value of an integer type is.
+    pub fn integer(&self, value: pg_sys::Datum) -> i64 {
+        match self.base {
+            pg_sys::INT2OID => i64::from(value.value() as i16),
+            pg_sys::INT4OID => i64::from(value.value() as i32),
+            _ => value.value().cast_signed() as i64,
+        }
+    }
+
+    /// An array parameter of `values`.
+    pub fn array_of<'a>(&self, mut values: Vec<pg_sys::Datum>) -> DatumWithOid<'a> {
+        // SAFETY: builds an array of values of this type; the parameter is typed as that array.
+        unsafe {
+            let (count, datums) = (values.len() as i32, values.as_mut_ptr());
+            let array = pg_sys::construct_array(datums, count, self.base, self.length as i32, self.by_value, self.alignment);
+            DatumWithOid::new(pg_sys::Datum::from(array), self.array())
+        }
+    }
+
+    /// A parameter of one value.
+    pub fn parameter<'a>(&self, value: pg_sys::Datum) -> DatumWithOid<'a> {
+        // SAFETY: a value of this type.
+        unsafe { DatumWithOid::new(value, self.base) }
+    }
+
+    /// A copy of `value` in memory that lasts as long as the session.
+    pub fn keep(&self, value: pg_sys::Datum) -> pg_sys::Datum {
+        // SAFETY: copies a value of this type.
+        unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+            let kept = pg_sys::datumCopy(value, self.by_value, self.length as i32);
+            pg_sys::MemoryContextSwitchTo(before);
+            kept
+        }
+    }
+
+    /// Frees what `keep` returned.
+    pub fn discard(&self, kept: pg_sys::Datum) {
+        if !self.by_value {
+            // SAFETY: allocated by `keep`.
+            unsafe { pg_sys::pfree(kept.cast_mut_ptr()) };
+        }
+    }
+
+    fn text_settings(&self) -> &'static [(&'static CStr, &'static CStr)] {
+        match self.base {
+            pg_sys::INT2OID
+            | pg_sys::UUIDOID
+            | pg_sys::BOOLOID
+            | pg_sys::NUMERICOID
+            | pg_sys::BPCHAROID
+            | pg_sys::NAMEOID
+            | pg_sys::INT4OID
+            | pg_sys::INT8OID
+            | pg_sys::TEXTOID
+            | pg_sys::VARCHAROID
+            | pg_sys::OIDOID => &[],
+            _ => &PLAIN_TEXT,
+        }
+    }
+}
+
+/// `OPERATOR(schema.name)` of an operator.
+fn operator_sql(operator: pg_sys::Oid) -> String {
+    // SAFETY: reads a syscache tuple while holding its pin.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::OPEROID as i32, pg_sys::Datum::from(operator));
+        if tuple.is_null() {
+            return "OPERATOR(pg_catalog.=)".to_string();
+        }
+        let form = pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_operator;
+        let name = CStr::from_ptr((*form).oprname.data.as_ptr()).to_string_lossy().into_owned();
+        let schema = text_of(pg_sys::get_namespace_name((*form).oprnamespace));
+        pg_sys::ReleaseSysCache(tuple);
+        format!("OPERATOR({}.{name})", ident(&schema))
+    }
+}
+
+/// The Rust string of a fresh C string.
+///
+/// # Safety
+/// `text` is NULL or a C string.
+unsafe fn text_of(text: *const core::ffi::c_char) -> String {
+    // SAFETY: by contract of this function.
+    if text.is_null() { String::new() } else { unsafe { CStr::from_ptr(text).to_string_lossy().into_owned() } }
+}
