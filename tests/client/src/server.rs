@@ -1,0 +1,189 @@
+//! A private PostgreSQL server for one test binary: its own data directory, a Unix socket and no network.
+//! `PG_CONFIG` names the installation, `TOMBSTONE_SCRATCH` a directory with a short path, and `TOMBSTONE_RUN_AS`
+//! the user to run it as, because PostgreSQL refuses to run as root.
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use anyhow::{Context, Result, bail};
+use tokio_postgres::{Client, Config, NoTls};
+
+const SUPERUSER: &str = "postgres";
+
+/// Tests run at once share a server. Weak, because statics are never dropped and the server must be.
+static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+
+pub struct Server {
+    /// Where the server's programs are.
+    bin: PathBuf,
+    /// Data, log and socket, all in one directory that goes with the server.
+    dir: PathBuf,
+    run_as: Option<String>,
+}
+
+impl Server {
+    pub fn shared() -> Result<Arc<Self>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return Ok(server);
+        }
+        let server = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&server);
+        Ok(server)
+    }
+
+    fn start() -> Result<Self> {
+        let run_as = env::var("TOMBSTONE_RUN_AS").ok().filter(|user| !user.is_empty());
+        let server = Self { bin: bin_directory()?, dir: new_directory(run_as.as_deref())?, run_as };
+        server.init()?;
+        server.configure()?;
+        server.pg_ctl(&["start", "-w", "-l", "log"]).with_context(|| format!("the server's log: {}", server.log()))?;
+        Ok(server)
+    }
+
+    /// A new database with the extension, and a connection to it.
+    pub async fn database(&self, name: &str) -> Result<Client> {
+        let client = self.empty_database(name).await?;
+        client.batch_execute("CREATE EXTENSION pg_tombstone").await?;
+        Ok(client)
+    }
+
+    pub async fn empty_database(&self, name: &str) -> Result<Client> {
+        let administrator = self.connect("postgres").await?;
+        administrator.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+        self.connect(name).await
+    }
+
+    pub async fn connect(&self, database: &str) -> Result<Client> {
+        self.connect_as(SUPERUSER, database).await
+    }
+
+    pub async fn connect_as(&self, user: &str, database: &str) -> Result<Client> {
+        let mut config = Config::new();
+        config.host_path(&self.dir).user(user).dbname(database);
+        let (client, connection) =
+            config.connect(NoTls).await.with_context(|| format!("connecting to {database} as {user}"))?;
+        // When the connection breaks, the client's next call says so.
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A client program of this installation, such as pg_dump, pointed at this server.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.env("PGHOST", &self.dir).env("PGUSER", SUPERUSER);
+        command
+    }
+
+    fn init(&self) -> Result<()> {
+        run(self.owner_command(self.bin.join("initdb")).arg("-D").arg(&self.dir).args([
+            "-U",
+            SUPERUSER,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+        ]))?;
+        Ok(())
+    }
+
+    /// As an installation would be, but for durability: these tests never lose power.
+    fn configure(&self) -> Result<()> {
+        let path = self.dir.join("postgresql.conf");
+        let mut config = OpenOptions::new().append(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
+        write!(
+            config,
+            "listen_addresses = ''\n\
+             unix_socket_directories = '{}'\n\
+             shared_preload_libraries = 'pg_tombstone'\n\
+             max_prepared_transactions = 10\n\
+             fsync = off\n",
+            self.dir.display()
+        )?;
+        Ok(())
+    }
+
+    fn pg_ctl(&self, arguments: &[&str]) -> Result<()> {
+        run(self.owner_command(self.bin.join("pg_ctl")).arg("-D").arg(&self.dir).args(arguments))?;
+        Ok(())
+    }
+
+    fn owner_command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = command_as(self.run_as.as_deref(), program.as_ref());
+        // The test's own working directory may be closed to that user.
+        command.current_dir(&self.dir);
+        command
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_else(|error| error.to_string())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Absent where starting failed.
+        if self.dir.join("postmaster.pid").exists()
+            && let Err(error) = self.pg_ctl(&["stop", "-w", "-m", "immediate"])
+        {
+            eprintln!("a server stays behind in {}: {error:#}", self.dir.display());
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            eprintln!("{} stays behind: {error}", self.dir.display());
+        }
+    }
+}
+
+fn bin_directory() -> Result<PathBuf> {
+    let pg_config = required("PG_CONFIG", "the absolute path of the pg_config to test with")?;
+    let output = run(Command::new(pg_config).arg("--bindir"))?;
+    Ok(PathBuf::from(line(&output)?))
+}
+
+/// Made by the user who is to own it, under a name nobody else has: several test binaries may run at once.
+fn new_directory(owner: Option<&str>) -> Result<PathBuf> {
+    let scratch = required("TOMBSTONE_SCRATCH", "a directory for data and sockets, with a short path")?;
+    let template = Path::new(&scratch).join("client.XXXXXX");
+    let output = run(command_as(owner, Path::new("mktemp")).arg("-d").arg(template).current_dir("/"))?;
+    Ok(PathBuf::from(line(&output)?))
+}
+
+fn required(variable: &str, meaning: &str) -> Result<String> {
+    match env::var(variable) {
+        Ok(value) if !value.is_empty() => Ok(value),
+        _ => bail!("set {variable}: {meaning}"),
+    }
+}
+
+fn command_as(user: Option<&str>, program: &Path) -> Command {
+    let Some(user) = user else {
+        return Command::new(program);
+    };
+    let mut command = Command::new("runuser");
+    command.args(["-u", user, "--"]).arg(program);
+    command
+}
+
+fn run(command: &mut Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} ended with {}: {}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(output)
+}
+
+fn line(output: &Output) -> Result<&str> {
+    Ok(std::str::from_utf8(&output.stdout)?.trim_end())
+}

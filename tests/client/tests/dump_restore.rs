@@ -1,0 +1,130 @@
+//! pg_dump into psql: a restored copy, where every table has another OID, keeps its managed tables, their triggers,
+//! their tombstones and their holds.
+
+use std::io;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error};
+use tombstone_client_tests::server::Server;
+use tombstone_client_tests::sql::{refusal, value};
+
+/// One table of each layout.
+const TABLES: [&str; 2] = ["letter", "note"];
+
+#[tokio::test]
+async fn a_restored_copy_is_managed_like_the_original() -> Result<()> {
+    let server = Server::shared()?;
+    let (original, copy) = original_and_copy(&server, "managed").await?;
+
+    let managed = "SELECT array_agg(concat_ws(' ', relation, layout) ORDER BY relation::text) FROM tombstone.tables";
+    let tables: Vec<String> = value(&copy, managed, &[]).await?;
+    assert_eq!(tables, ["letter archive", "note in_place"]);
+    for table in TABLES {
+        assert_ne!(oid(&copy, table).await?, oid(&original, table).await?, "or the test is void");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn tombstones_are_restored_as_tombstones() -> Result<()> {
+    let server = Server::shared()?;
+    let (_original, copy) = original_and_copy(&server, "tombstones").await?;
+
+    for table in TABLES {
+        assert_eq!(state(&copy, "2", table).await?, "deleted");
+        let restore = format!("SELECT tombstone.restore('2', '{table}'::regclass)");
+        assert_eq!(value::<i64>(&copy, &restore, &[]).await?, 1);
+        assert_eq!(state(&copy, "2", table).await?, "live");
+    }
+    let body: String = value(&copy, "SELECT body FROM letter WHERE id = 2", &[]).await?;
+    assert_eq!(body, "second", "an archive keeps what it is not told to redact");
+    Ok(())
+}
+
+#[tokio::test]
+async fn holds_still_hold() -> Result<()> {
+    let server = Server::shared()?;
+    let (_original, copy) = original_and_copy(&server, "holds").await?;
+
+    for table in TABLES {
+        let refusal = refusal(soft_delete(&copy, "3", table).await);
+        assert_eq!(*refusal.code(), SqlState::OBJECT_IN_USE, "{refusal:?}");
+        copy.batch_execute(&format!("SELECT tombstone.release('3', '{table}'::regclass)")).await?;
+        soft_delete(&copy, "3", table).await?;
+        assert_eq!(state(&copy, "3", table).await?, "deleted");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn plain_sql_still_meets_the_triggers() -> Result<()> {
+    let server = Server::shared()?;
+    let (_original, copy) = original_and_copy(&server, "triggers").await?;
+
+    copy.batch_execute("UPDATE note SET deleted_at = now() WHERE id = 1").await?;
+    copy.batch_execute("DELETE FROM letter WHERE id = 1").await?;
+
+    let body: String = value(&copy, "SELECT body FROM note WHERE id = 1", &[]).await?;
+    assert_eq!(body, "");
+    for table in TABLES {
+        assert_eq!(state(&copy, "1", table).await?, "deleted");
+    }
+    Ok(())
+}
+
+async fn original_and_copy(server: &Server, name: &str) -> Result<(Client, Client)> {
+    let original = server.database(name).await?;
+    populate(&original).await?;
+    let copied = format!("{name}_copy");
+    let copy = server.empty_database(&copied).await?;
+    dump_and_restore(server, name, &copied)?;
+    Ok((original, copy))
+}
+
+/// In each table a live record, a tombstone and a held record.
+async fn populate(client: &Client) -> Result<(), Error> {
+    client
+        .batch_execute(
+            r#"CREATE TABLE note (id bigint PRIMARY KEY, body text NOT NULL, deleted_at timestamptz);
+               CREATE TABLE letter (id bigint PRIMARY KEY, body text NOT NULL);
+               INSERT INTO note VALUES (1, 'first'), (2, 'second'), (3, 'third');
+               INSERT INTO letter VALUES (1, 'first'), (2, 'second'), (3, 'third');
+               SELECT tombstone.manage('note', redact => '{"body": ""}');
+               SELECT tombstone.manage('letter');
+               UPDATE note SET deleted_at = now() WHERE id = 2;
+               DELETE FROM letter WHERE id = 2;
+               SELECT tombstone.hold('3', 'note'::regclass, 'case 7');
+               SELECT tombstone.hold('3', 'letter'::regclass, 'case 7')"#,
+        )
+        .await
+}
+
+fn dump_and_restore(server: &Server, from: &str, to: &str) -> Result<()> {
+    let mut dump = server.command("pg_dump").arg(from).stdout(Stdio::piped()).spawn()?;
+    let script = dump.stdout.take().ok_or_else(|| io::Error::other("pg_dump has no output"))?;
+    let restored = succeeds(server.command("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", to]).stdin(script));
+    ensure!(dump.wait()?.success(), "pg_dump failed");
+    restored
+}
+
+fn succeeds(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+async fn soft_delete(client: &Client, id: &str, table: &str) -> Result<i64, Error> {
+    let call = format!("SELECT tombstone.soft_delete($1, '{table}'::regclass)");
+    value(client, &call, &[&id]).await
+}
+
+async fn state(client: &Client, id: &str, table: &str) -> Result<String, Error> {
+    let call = format!("SELECT tombstone.state($1, '{table}'::regclass)::text");
+    value(client, &call, &[&id]).await
+}
+
+async fn oid(client: &Client, table: &str) -> Result<u32, Error> {
+    value(client, &format!("SELECT '{table}'::regclass::oid"), &[]).await
+}
