@@ -326,5 +326,6 @@ pub fn title(relation: pg_sys::Oid) -> String {
 pub fn not_managed(relation: pg_sys::Oid) -> Error {
     let name = title(relation);
     Error::undefined(format!("table {name} is not managed"))
+        .detail("It is not in tombstone.tables.")
         .hint(format!("Put it under management first: SELECT tombstone.manage('{name}');"))
 }

@@ -61,7 +61,9 @@ fn layout(relation: &Relation, options: &Options) -> Result<String> {
         Some(IN_PLACE) => Ok(IN_PLACE.into()),
         Some("archive") => Err(Error::unsupported("layout archive is not available in this version")
             .hint("Use layout => 'in_place': tombstones stay in the table, marked by deleted_at.")),
-        Some(other) => Err(Error::invalid(format!("option layout must be in_place or archive, not \"{other}\""))),
+        Some(other) => Err(Error::invalid(format!("option layout must be in_place, not \"{other}\""))
+            .detail(format!("Table {} was to be managed.", relation.title()))
+            .hint("in_place: tombstones stay in the table, marked by deleted_at.")),
         None => match relation.attribute(options.deleted_at.as_deref().unwrap_or(DELETED_AT)) {
             Some(_) => Ok(IN_PLACE.into()),
             None => Err(Error::invalid(format!("{} has no column deleted_at, so its layout must be named", relation.title()))

@@ -10,8 +10,8 @@ use tokio_postgres::{Client, Error};
 use tombstone_client_tests::server::Server;
 use tombstone_client_tests::sql::{refusal, value};
 
-/// One table of each layout.
-const TABLES: [&str; 2] = ["letter", "note"];
+/// One table that redacts and one that keeps what it deletes, in another schema.
+const TABLES: [&str; 2] = ["\"Post\".letter", "note"];
 
 #[tokio::test]
 async fn a_restored_copy_is_managed_like_the_original() -> Result<()> {
@@ -20,7 +20,7 @@ async fn a_restored_copy_is_managed_like_the_original() -> Result<()> {
 
     let managed = "SELECT array_agg(concat_ws(' ', relation, layout) ORDER BY relation::text) FROM tombstone.tables";
     let tables: Vec<String> = value(&copy, managed, &[]).await?;
-    assert_eq!(tables, ["letter archive", "note in_place"]);
+    assert_eq!(tables, ["\"Post\".letter in_place", "note in_place"]);
     for table in TABLES {
         assert_ne!(oid(&copy, table).await?, oid(&original, table).await?, "or the test is void");
     }
@@ -38,8 +38,8 @@ async fn tombstones_are_restored_as_tombstones() -> Result<()> {
         assert_eq!(value::<i64>(&copy, &restore, &[]).await?, 1);
         assert_eq!(state(&copy, "2", table).await?, "live");
     }
-    let body: String = value(&copy, "SELECT body FROM letter WHERE id = 2", &[]).await?;
-    assert_eq!(body, "second", "an archive keeps what it is not told to redact");
+    let body: String = value(&copy, "SELECT body FROM \"Post\".letter WHERE id = 2", &[]).await?;
+    assert_eq!(body, "second", "kept, as nothing said to redact it");
     Ok(())
 }
 
@@ -64,7 +64,7 @@ async fn plain_sql_still_meets_the_triggers() -> Result<()> {
     let (_original, copy) = original_and_copy(&server, "triggers").await?;
 
     copy.batch_execute("UPDATE note SET deleted_at = now() WHERE id = 1").await?;
-    copy.batch_execute("DELETE FROM letter WHERE id = 1").await?;
+    copy.batch_execute("UPDATE \"Post\".letter SET deleted_at = now() WHERE id = 1").await?;
 
     let body: String = value(&copy, "SELECT body FROM note WHERE id = 1", &[]).await?;
     assert_eq!(body, "");
@@ -88,15 +88,16 @@ async fn populate(client: &Client) -> Result<(), Error> {
     client
         .batch_execute(
             r#"CREATE TABLE note (id bigint PRIMARY KEY, body text NOT NULL, deleted_at timestamptz);
-               CREATE TABLE letter (id bigint PRIMARY KEY, body text NOT NULL);
+               CREATE SCHEMA "Post";
+               CREATE TABLE "Post".letter (id bigint PRIMARY KEY, body text NOT NULL);
                INSERT INTO note VALUES (1, 'first'), (2, 'second'), (3, 'third');
-               INSERT INTO letter VALUES (1, 'first'), (2, 'second'), (3, 'third');
+               INSERT INTO "Post".letter VALUES (1, 'first'), (2, 'second'), (3, 'third');
                SELECT tombstone.manage('note', redact => '{"body": ""}');
-               SELECT tombstone.manage('letter');
+               SELECT tombstone.manage('"Post".letter', layout => 'in_place');
                UPDATE note SET deleted_at = now() WHERE id = 2;
-               DELETE FROM letter WHERE id = 2;
+               UPDATE "Post".letter SET deleted_at = now() WHERE id = 2;
                SELECT tombstone.hold('3', 'note'::regclass, 'case 7');
-               SELECT tombstone.hold('3', 'letter'::regclass, 'case 7')"#,
+               SELECT tombstone.hold('3', '"Post".letter'::regclass, 'case 7')"#,
         )
         .await
 }
