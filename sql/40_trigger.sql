@@ -1,5 +1,5 @@
 -- The triggers: the lifecycle itself, fired by every road into a managed table.
--- manage() attaches the first three to the table; the event trigger clears up after DROP TABLE.
+-- manage() attaches the first three to the table; the event triggers follow its partitions, and clear up after DROP TABLE.
 
 CREATE FUNCTION tombstone.on_update() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_update';
@@ -26,3 +26,14 @@ CREATE EVENT TRIGGER tombstone_on_drop ON sql_drop
     EXECUTE FUNCTION tombstone.on_drop();
 COMMENT ON EVENT TRIGGER tombstone_on_drop IS
     'Takes dropped tables out of tombstone.managed, and protects held records from DROP.';
+
+CREATE FUNCTION tombstone.on_partition() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'on_partition_wrapper';
+COMMENT ON FUNCTION tombstone.on_partition() IS
+    'Event trigger: a new partition of a managed table gets its guard against TRUNCATE.';
+
+CREATE EVENT TRIGGER tombstone_on_partition ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+    EXECUTE FUNCTION tombstone.on_partition();
+COMMENT ON EVENT TRIGGER tombstone_on_partition IS
+    'Guards the held records in partitions created or attached later.';

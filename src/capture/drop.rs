@@ -9,6 +9,7 @@ use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::{keeper, own};
 use crate::error::{Error, Result};
+use crate::table::triggers::GUARD;
 
 thread_local! {
     static DROPPED: &'static Statement = Box::leak(Box::new(Statement::new(
@@ -17,10 +18,17 @@ thread_local! {
         [],
     )));
     static HELD: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT o.object_identity, pg_catalog.count(*) FROM pg_catalog.pg_event_trigger_dropped_objects() o
-         JOIN tombstone.managed m ON m.relation = o.objid JOIN tombstone.held h USING (managed)
-         WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0 GROUP BY 1",
-        [],
+        "SELECT gone.identity, pg_catalog.count(*)
+         FROM (SELECT o.object_identity, m.managed FROM pg_catalog.pg_event_trigger_dropped_objects() o
+               JOIN tombstone.managed m ON m.relation = o.objid
+               WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0
+               UNION ALL
+               SELECT pg_catalog.format('%I.%I', o.address_names[1], o.address_names[2]), m.managed
+               FROM pg_catalog.pg_event_trigger_dropped_objects() o
+               JOIN tombstone.managed m ON o.address_names[3] = $1 OPERATOR(pg_catalog.||) m.managed::pg_catalog.text
+               WHERE o.object_type = 'trigger' AND NOT o.original) AS gone (identity, managed)
+         JOIN tombstone.held h USING (managed) GROUP BY 1",
+        [pg_sys::TEXTOID],
     )));
     static FORGET: &'static Statement = Box::leak(Box::new(Statement::new(
         "DELETE FROM tombstone.managed WHERE relation = ANY ($1)", [pg_sys::OIDARRAYOID],
@@ -43,10 +51,13 @@ fn on_drop(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
 
 fn forget_dropped() -> Result<()> {
     let held = HELD.with(|statement| {
-        statement.rows(&[], |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())))
+        statement.rows(&[DatumWithOid::from(GUARD)], |row| {
+            Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default()))
+        })
     })?;
     if let Some((table, holds)) = held.first() {
-        return Err(Error::on_hold(format!("cannot drop table {table}: {holds} of its records are on hold"))
+        return Err(Error::on_hold(format!("cannot drop table {table}: records are on hold"))
+            .detail(format!("Holds in the managed table: {holds}."))
             .hint("End the holds first, with tombstone.release()."));
     }
     let dropped = DROPPED.with(|statement| statement.rows(&[], |row| Ok(row.get::<Vec<pg_sys::Oid>>(1)?)))?;

@@ -117,7 +117,7 @@ impl Statements {
             insert: Statement::new(
                 format!(
                     "INSERT INTO tombstone.managed (relation, layout, id, version, deleted_at, redact, kind, owners, retention,
-                         expire_after, expire_from, events, notify, channel, event_retention) VALUES ($1, {values})"
+                         expire_after, expire_from, events, notify, channel, event_retention) VALUES ($1, {values}) RETURNING managed"
                 ),
                 with_relation(),
             ),
@@ -241,9 +241,12 @@ fn column_of(relation: &Relation, option: &str, name: &str) -> Result<Column> {
     })
 }
 
-/// Adds a managed table.
-pub fn insert(relation: pg_sys::Oid, options: &Options) -> Result<()> {
-    with(|statements| statements.insert.execute(&arguments(relation, options)).map(drop))
+/// Adds a managed table; returns its number.
+pub fn insert(relation: pg_sys::Oid, options: &Options) -> Result<i32> {
+    with(|statements| {
+        let number = statements.insert.rows(&arguments(relation, options), |row| Ok(row.get::<i32>(1)?))?;
+        Ok(number.into_iter().flatten().next().unwrap_or_default())
+    })
 }
 
 /// Writes a managed table's options.

@@ -1,4 +1,4 @@
-//! The doors to management: manage, configure, unmanage. They alone write `tombstone.managed` and the tables' triggers.
+//! The doors to management: manage, configure, unmanage. They alone write `tombstone.managed`.
 
 use core::ffi::CStr;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::catalog::{self, Relation};
 use super::options::{self, Options, Setting};
-use super::{ColumnType, validate};
+use super::{ColumnType, triggers, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of};
 use crate::backend::invalidation;
@@ -70,11 +70,21 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
         return Err(Error::duplicate(format!("table {} is managed already", relation.title()))
             .hint("Change one option at a time with tombstone.configure(), or tombstone.unmanage() it first."));
     }
+    require_utf8()?;
     let options = validate::complete(&relation, given)?;
     add_deleted_at(&relation, &options)?;
-    catalog::insert(relation.oid, &options)?;
-    create_triggers(&relation, &options)?;
+    let number = catalog::insert(relation.oid, &options)?;
+    triggers::attach(number, &relation, &options)?;
     forget_all(relation.oid)
+}
+
+/// Ids are Rust strings on their way from one column to another, and those are UTF-8.
+fn require_utf8() -> Result<()> {
+    // SAFETY: reads a backend-local variable.
+    if unsafe { pg_sys::GetDatabaseEncoding() } as u32 == pg_sys::pg_enc::PG_UTF8 as u32 {
+        return Ok(());
+    }
+    Err(Error::unsupported("tables can be managed only in a database whose encoding is UTF8"))
 }
 
 /// Changes one option of a managed table; NULL resets it (DESIGN §3).
@@ -82,16 +92,16 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
 fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Option<String>) -> Result<(), ErrorReport> {
     let change = || -> Result<()> {
         let relation = owned(relation)?;
-        let Some((_, before)) = catalog::options_of(relation.oid)? else { return Err(catalog::not_managed(relation.oid)) };
+        let Some((number, before)) = catalog::options_of(relation.oid)? else { return Err(catalog::not_managed(relation.oid)) };
         let Some(option) = option else { return Err(Error::invalid("option must not be NULL")) };
         let options = set(before.clone(), &option, Setting::read(&option, value))?;
         let options = validate::complete(&relation, options)?;
         if names_other_rows(&before, &options) {
-            refuse_while_tombstones_remain(&relation, &before, &option)?;
+            refuse_while_tombstones_remain(number, &relation, &before, &option)?;
         }
         add_deleted_at(&relation, &options)?;
         catalog::update(relation.oid, &options)?;
-        create_triggers(&relation, &options)?;
+        triggers::attach(number, &relation, &options)?;
         forget_all(relation.oid)
     };
     change().map_err(Into::into)
@@ -113,7 +123,7 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
                 "Restore or purge them first, or discard them: tombstone.unmanage(…, discard => true) deletes their rows.",
             ));
         }
-        drop_triggers(&relation)?;
+        triggers::detach(number, &relation)?;
         forget_all(relation.oid)?;
         catalog::delete(relation.oid)
     };
@@ -238,29 +248,6 @@ fn add_deleted_at(relation: &Relation, options: &Options) -> Result<()> {
     run_as_owner(relation, &format!("ALTER TABLE {} ADD COLUMN {} pg_catalog.timestamptz", sql(relation), ident(name)))
 }
 
-/// The names sort last: among the BEFORE triggers ours sees the row as the others have left it.
-fn create_triggers(relation: &Relation, options: &Options) -> Result<()> {
-    let (table, deleted_at) = (sql(relation), deleted_at(options));
-    for trigger in [
-        format!(
-            "zz_tombstone_update BEFORE UPDATE ON {table} FOR EACH ROW \
-             WHEN ((OLD.{deleted_at} IS NULL) IS DISTINCT FROM (NEW.{deleted_at} IS NULL)) EXECUTE FUNCTION tombstone.on_update()"
-        ),
-        format!("zz_tombstone_delete AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_delete()"),
-        format!("zz_tombstone_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"),
-    ] {
-        run_as_owner(relation, &format!("CREATE OR REPLACE TRIGGER {trigger}"))?;
-    }
-    Ok(())
-}
-
-fn drop_triggers(relation: &Relation) -> Result<()> {
-    for trigger in ["zz_tombstone_update", "zz_tombstone_delete", "zz_tombstone_truncate"] {
-        run_as_owner(relation, &format!("DROP TRIGGER {trigger} ON {}", sql(relation)))?;
-    }
-    Ok(())
-}
-
 fn run_as_owner(relation: &Relation, sql: &str) -> Result<()> {
     acting_as(relation.owner, || Ok(Spi::run(sql)?))
 }
@@ -270,12 +257,11 @@ fn names_other_rows(before: &Options, after: &Options) -> bool {
     before.id != after.id || before.version != after.version || before.deleted_at != after.deleted_at
 }
 
-fn refuse_while_tombstones_remain(relation: &Relation, before: &Options, option: &str) -> Result<()> {
+fn refuse_while_tombstones_remain(number: i32, relation: &Relation, before: &Options, option: &str) -> Result<()> {
     let named = before.id.iter().flatten().chain(&before.version).chain(&before.deleted_at);
     if named.into_iter().any(|name| relation.attribute(name).is_none()) {
         return Ok(()); // a column was renamed: this is how to say so
     }
-    let (number, _) = catalog::options_of(relation.oid)?.ok_or_else(|| catalog::not_managed(relation.oid))?;
     refuse_while_held(number, relation)?;
     match tombstones(relation, before)? {
         0 => Ok(()),
@@ -290,7 +276,8 @@ fn refuse_while_tombstones_remain(relation: &Relation, before: &Options, option:
 fn refuse_while_held(number: i32, relation: &Relation) -> Result<()> {
     match catalog::holds_in(number)? {
         0 => Ok(()),
-        holds => Err(Error::on_hold(format!("{holds} records of table {} are on hold", relation.title()))
+        holds => Err(Error::on_hold(format!("records of table {} are on hold", relation.title()))
+            .detail(format!("Holds in the table: {holds}."))
             .hint("See tombstone.holds; end a hold with tombstone.release().")),
     }
 }

@@ -9,6 +9,7 @@ pub mod key_text;
 mod manage;
 pub mod options;
 mod resolve;
+pub mod triggers;
 mod validate;
 pub mod value;
 

@@ -1,0 +1,120 @@
+//! The triggers of a managed table: attached by manage(), taken off by unmanage(), kept up as partitions come and go.
+//!
+//! Row triggers on a partitioned table are copied to its partitions by Postgres. The guard against TRUNCATE is a statement
+//! trigger, and is not: each partition has one of its own, whose name says to which managed table the partition belongs,
+//! so that DROP of the partition alone can be told from DROP of any other table.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::catalog::Relation;
+use super::options::{self, Options};
+use crate::backend::ident::{ident, qualified};
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::{keeper, own};
+use crate::error::Result;
+
+thread_local! {
+    static PARTITIONS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
+         FROM pg_catalog.pg_partition_tree($1) p
+         JOIN pg_catalog.pg_class c ON c.oid = p.relid AND c.relkind IN ('r', 'p')
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE p.level > 0
+           AND $2 = EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = $3::pg_catalog.name)",
+        [pg_sys::OIDOID, pg_sys::BOOLOID, pg_sys::TEXTOID],
+    )));
+    static PARTITIONED: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT m.managed, m.relation::pg_catalog.oid FROM tombstone.managed m
+         JOIN pg_catalog.pg_class c ON c.oid = m.relation WHERE c.relkind = 'p'",
+        [],
+    )));
+}
+
+/// Attaches the triggers. Their names sort last: among the BEFORE triggers ours sees the row as the others have left it.
+pub fn attach(number: i32, relation: &Relation, options: &Options) -> Result<()> {
+    let table = qualified(&relation.schema, &relation.name);
+    let deleted_at = ident(options.deleted_at.as_deref().unwrap_or(options::DELETED_AT));
+    for trigger in [
+        format!(
+            "zz_tombstone_update BEFORE UPDATE ON {table} FOR EACH ROW \
+             WHEN ((OLD.{deleted_at} IS NULL) IS DISTINCT FROM (NEW.{deleted_at} IS NULL)) EXECUTE FUNCTION tombstone.on_update()"
+        ),
+        format!("zz_tombstone_delete AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_delete()"),
+        format!("zz_tombstone_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"),
+    ] {
+        run_as(relation.owner, &format!("CREATE OR REPLACE TRIGGER {trigger}"))?;
+    }
+    guard_partitions(number, relation.oid)
+}
+
+/// Takes the triggers off.
+pub fn detach(number: i32, relation: &Relation) -> Result<()> {
+    let table = qualified(&relation.schema, &relation.name);
+    for trigger in ["zz_tombstone_update", "zz_tombstone_delete", "zz_tombstone_truncate"] {
+        run_as(relation.owner, &format!("DROP TRIGGER {trigger} ON {table}"))?;
+    }
+    let guard = guard(number);
+    for (partition, owner) in partitions(relation.oid, true, &guard)? {
+        run_as(owner, &format!("DROP TRIGGER {guard} ON {partition}"))?;
+    }
+    Ok(())
+}
+
+/// The name of the guard on the partitions of the table numbered `number`.
+fn guard(number: i32) -> String {
+    format!("{GUARD}{number}")
+}
+
+/// What the names of guards begin with; the managed table's number follows.
+pub const GUARD: &str = "zz_tombstone_partition_of_";
+
+fn guard_partitions(number: i32, root: pg_sys::Oid) -> Result<()> {
+    let guard = guard(number);
+    for (partition, owner) in partitions(root, false, &guard)? {
+        let event = format!("BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT");
+        run_as(owner, &format!("CREATE TRIGGER {guard} {event} EXECUTE FUNCTION tombstone.on_truncate()"))?;
+    }
+    Ok(())
+}
+
+/// The partitions of `root`, at every level, that have the guard or have it not; and the owner of each.
+fn partitions(root: pg_sys::Oid, guarded: bool, guard: &str) -> Result<Vec<(String, pg_sys::Oid)>> {
+    let arguments = [DatumWithOid::from(root), DatumWithOid::from(guarded), DatumWithOid::from(guard)];
+    acting_as(keeper(), || {
+        PARTITIONS.with(|statement| {
+            statement.rows(&arguments, |row| {
+                let (schema, name) = (row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default());
+                Ok((qualified(&schema, &name), row.get(3)?.unwrap_or(pg_sys::InvalidOid)))
+            })
+        })
+    })
+}
+
+/// Event trigger on ddl_command_end: a partition created or attached just now gets its guard.
+#[pg_extern(sql = false)]
+fn on_partition() -> Result<(), ErrorReport> {
+    let guard = || -> Result<()> {
+        if own(c"managed") == pg_sys::InvalidOid {
+            return Ok(()); // the extension itself is being created or dropped
+        }
+        let partitioned = acting_as(keeper(), || {
+            PARTITIONED.with(|statement| {
+                statement
+                    .rows(&[], |row| Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get(2)?.unwrap_or(pg_sys::InvalidOid))))
+            })
+        })?;
+        for (number, root) in partitioned {
+            guard_partitions(number, root)?;
+        }
+        Ok(())
+    };
+    guard().map_err(Into::into)
+}
+
+fn run_as(owner: pg_sys::Oid, sql: &str) -> Result<()> {
+    acting_as(owner, || Ok(Spi::run(sql)?))
+}
