@@ -50,10 +50,25 @@ SELECT m.relation, m.layout, m.id, m.version, m.deleted_at, m.redact, m.kind, m.
        m.retention, m.expire_after, m.expire_from, m.events, m.notify, m.channel, m.event_retention
 FROM tombstone.managed m
 JOIN pg_catalog.pg_class c ON c.oid = m.relation
-WHERE has_any_column_privilege(c.oid, 'SELECT') OR pg_has_role(c.relowner, 'USAGE')
+WHERE pg_catalog.has_any_column_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE')
 ORDER BY m.managed;
 
 COMMENT ON VIEW tombstone.tables IS
     'The managed tables you may read or own, and every option of each.';
+COMMENT ON COLUMN tombstone.tables.relation IS 'The managed table; of a partitioned table, its root.';
+COMMENT ON COLUMN tombstone.tables.layout IS 'Where its tombstones live.';
+COMMENT ON COLUMN tombstone.tables.id IS 'The columns that name a record.';
+COMMENT ON COLUMN tombstone.tables.version IS 'The column that tells versions apart, if it has versions.';
+COMMENT ON COLUMN tombstone.tables.deleted_at IS 'The column that is NULL while a record is live.';
+COMMENT ON COLUMN tombstone.tables.redact IS 'What a soft delete blanks, and with what.';
+COMMENT ON COLUMN tombstone.tables.kind IS 'Expression: the kind named in events.';
+COMMENT ON COLUMN tombstone.tables.owners IS 'Expression: the roles that own a record.';
+COMMENT ON COLUMN tombstone.tables.retention IS 'How long a tombstone stays; NULL: for ever.';
+COMMENT ON COLUMN tombstone.tables.expire_after IS 'Age at which a live record is soft-deleted; NULL: never.';
+COMMENT ON COLUMN tombstone.tables.expire_from IS 'Expression: the moment its age counts from.';
+COMMENT ON COLUMN tombstone.tables.events IS 'Which changes become events.';
+COMMENT ON COLUMN tombstone.tables.notify IS 'How events are announced.';
+COMMENT ON COLUMN tombstone.tables.channel IS 'On which channel.';
+COMMENT ON COLUMN tombstone.tables.event_retention IS 'How long events stay; NULL: for ever.';
 
 GRANT SELECT ON tombstone.tables TO PUBLIC;

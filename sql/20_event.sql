@@ -9,17 +9,17 @@ COMMENT ON SEQUENCE tombstone.deletion IS
 
 CREATE TABLE tombstone.event (
     seq           bigint      GENERATED ALWAYS AS IDENTITY,
-    xid           xid8        NOT NULL DEFAULT pg_current_xact_id(),
-    at            timestamptz NOT NULL DEFAULT now(),
+    xid           xid8        NOT NULL,
+    at            timestamptz NOT NULL,
     managed       integer     NOT NULL,
     op            text        NOT NULL,
     deletion_type text,
-    restored      boolean     NOT NULL DEFAULT false,
+    restored      boolean     NOT NULL,
     deletion      bigint,
     ids           text[]      NOT NULL,
     versions      bigint[],
     deleted_at    timestamptz,
-    redacted      boolean     NOT NULL DEFAULT false,
+    redacted      boolean     NOT NULL,
     cause         text        NOT NULL,
     actor         text        NOT NULL,
     reason        text,
@@ -33,7 +33,10 @@ CREATE TABLE tombstone.event (
     CONSTRAINT versions_pair_with_ids CHECK (versions IS NULL OR cardinality(ids) IN (1, cardinality(versions)))
 );
 
-CREATE INDEX event_deletion ON tombstone.event (deletion) WHERE deletion IS NOT NULL;
+-- Written straight into the table (src/log/event.rs), which wants no partial index; and never compressed as it is written:
+-- compressing 8,192 version numbers took longer than deleting the versions.
+CREATE INDEX event_deletion ON tombstone.event (deletion);
+ALTER TABLE tombstone.event ALTER versions SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE tombstone.event IS
     'The log. One row holds the records one statement changed in one table: who and what, never a row''s data.';
@@ -49,33 +52,37 @@ COMMENT ON COLUMN tombstone.event.ids IS 'The records, as text: parallel to vers
 COMMENT ON COLUMN tombstone.event.versions IS 'The versions, where the table has a version column.';
 COMMENT ON COLUMN tombstone.event.deleted_at IS 'The stamp a soft delete put on these rows: what tells its tombstones from those of another deletion.';
 COMMENT ON COLUMN tombstone.event.redacted IS 'True where the soft delete blanked columns.';
-COMMENT ON COLUMN tombstone.event.cause IS 'user, or cascade from a deleted parent, or undo.';
+COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of a soft delete or restore that followed a foreign key; undo.';
 COMMENT ON COLUMN tombstone.event.actor IS 'The role that acted, as SET ROLE or the login had it.';
 COMMENT ON COLUMN tombstone.event.reason IS 'What the caller of soft_delete() gave as the reason.';
 
--- Deletions are grouped before they are shown, so the visibility test stands on each event:
--- a table the caller may not read, or reads through row security, takes no part.
+-- Everything shown of a deletion is taken from the events the caller may know of: those of tables it may read, and where
+-- row security filters what it reads, none.
 CREATE VIEW tombstone.deletions WITH (security_barrier) AS
-WITH record AS (
-    SELECT e.deletion, m.relation, r.id
+WITH visible AS (
+    SELECT e.*, m.relation
     FROM tombstone.event e
     JOIN tombstone.managed m USING (managed)
-    CROSS JOIN LATERAL unnest(e.ids) AS r (id)
-    WHERE e.op = 'delete' AND has_table_privilege(m.relation, 'SELECT') AND NOT row_security_active(m.relation)
-    GROUP BY e.deletion, m.relation, r.id
-), tally AS (
-    SELECT deletion, jsonb_object_agg(relation, n) AS relations, sum(n)::bigint AS records
-    FROM (SELECT deletion, relation, count(*) AS n FROM record GROUP BY deletion, relation) per_table
-    GROUP BY deletion
+    WHERE e.deletion IS NOT NULL
+      AND pg_catalog.has_table_privilege(m.relation::pg_catalog.oid, 'SELECT')
+      AND NOT pg_catalog.row_security_active(m.relation::pg_catalog.oid)
 ), said AS (
     SELECT deletion,
-           min(at) FILTER (WHERE op = 'delete') AS at,
-           (array_agg(actor ORDER BY seq) FILTER (WHERE op = 'delete'))[1] AS actor,
-           (array_agg(cause ORDER BY seq) FILTER (WHERE op = 'delete'))[1] AS cause,
-           string_agg(DISTINCT reason, '; ') AS reason,
-           min(at) FILTER (WHERE restored) AS undone_at
-    FROM tombstone.event
-    WHERE deletion IS NOT NULL
+           pg_catalog.min(at) FILTER (WHERE op = 'delete') AS at,
+           (pg_catalog.array_agg(actor ORDER BY seq) FILTER (WHERE op = 'delete'))[1] AS actor,
+           (pg_catalog.array_agg(cause ORDER BY seq) FILTER (WHERE op = 'delete'))[1] AS cause,
+           pg_catalog.string_agg(DISTINCT reason, '; ') AS reason,
+           pg_catalog.min(at) FILTER (WHERE restored) AS undone_at
+    FROM visible
+    GROUP BY deletion
+), tally AS (
+    SELECT deletion,
+           pg_catalog.jsonb_object_agg(relation::pg_catalog.text, n) AS relations,
+           pg_catalog.sum(n)::pg_catalog.int8 AS records
+    FROM (SELECT v.deletion, v.relation, pg_catalog.count(DISTINCT r.id) AS n
+          FROM visible v CROSS JOIN LATERAL pg_catalog.unnest(v.ids) AS r (id)
+          WHERE v.op = 'delete'
+          GROUP BY v.deletion, v.relation) per_table
     GROUP BY deletion
 )
 SELECT said.deletion, said.at, said.actor, said.cause, said.reason, tally.relations, tally.records, said.undone_at
@@ -84,6 +91,9 @@ FROM said JOIN tally USING (deletion);
 COMMENT ON VIEW tombstone.deletions IS
     'Who deleted what, when and why: one row for each transaction that deleted, counted per table, of the tables you may read.';
 COMMENT ON COLUMN tombstone.deletions.deletion IS 'The number undo() takes.';
+COMMENT ON COLUMN tombstone.deletions.at IS 'Start of the deleting transaction.';
+COMMENT ON COLUMN tombstone.deletions.actor IS 'Who deleted.';
+COMMENT ON COLUMN tombstone.deletions.reason IS 'Why, as soft_delete() was told.';
 COMMENT ON COLUMN tombstone.deletions.cause IS 'What began it: user, or cascade.';
 COMMENT ON COLUMN tombstone.deletions.relations IS 'Records deleted in each table, as {"table": count}.';
 COMMENT ON COLUMN tombstone.deletions.records IS 'Records deleted in all.';

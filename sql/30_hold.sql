@@ -25,8 +25,13 @@ SELECT m.relation, h.id, h.at, h.actor, h.reason
 FROM tombstone.held h
 JOIN tombstone.managed m USING (managed)
 JOIN pg_catalog.pg_class c ON c.oid = m.relation
-WHERE pg_has_role(c.relowner, 'USAGE');
+WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 
 COMMENT ON VIEW tombstone.holds IS 'The records on hold in the tables you own.';
+COMMENT ON COLUMN tombstone.holds.relation IS 'The managed table.';
+COMMENT ON COLUMN tombstone.holds.id IS 'The record.';
+COMMENT ON COLUMN tombstone.holds.at IS 'Since when.';
+COMMENT ON COLUMN tombstone.holds.actor IS 'Who placed the hold.';
+COMMENT ON COLUMN tombstone.holds.reason IS 'Why.';
 
 GRANT SELECT ON tombstone.holds TO PUBLIC;

@@ -1,68 +1,88 @@
-//! SQL with a cached plan.
+//! SQL with a cached plan. Straight on SPI: pgrx's own client draws a transaction number for every statement it cannot tell
+//! to be a read, which writes WAL and forbids a standby.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
+use std::ffi::CString;
 use std::ptr;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
-use pgrx::{PgOid, Spi, pg_sys};
+use pgrx::spi::{SpiError, SpiHeapTupleData};
+use pgrx::{Spi, pg_sys};
 
+use crate::backend::identity::c_string;
 use crate::error::Result;
 
-/// One statement, planned at first use and kept for the session.
+/// One statement, planned at first use and kept for as long as this value lives.
 pub struct Statement {
-    sql: String,
+    sql: CString,
     arguments: Vec<pg_sys::Oid>,
-    plan: OnceCell<OwnedPreparedStatement>,
+    plan: Cell<pg_sys::SPIPlanPtr>,
+}
+
+/// What a statement sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sees {
+    /// What any statement of this transaction would see now.
+    Transaction,
+    /// What is committed at this moment, whatever snapshot the transaction keeps (REPEATABLE READ), and what this
+    /// transaction itself wrote. Postgres asks its foreign keys in the same way.
+    Latest,
+}
+
+/// A row of a result, while SPI is connected.
+struct Row {
+    shape: pg_sys::TupleDesc,
+    tuple: pg_sys::HeapTuple,
+}
+
+impl Row {
+    fn data(&self) -> Result<SpiHeapTupleData<'_>> {
+        // SAFETY: a row and its descriptor, as SPI returned them.
+        let data = unsafe { SpiHeapTupleData::new(self.shape, self.tuple) }?;
+        Ok(data.ok_or(SpiError::NoTupleTable)?)
+    }
+
+    fn values(&self) -> Vec<pg_sys::Datum> {
+        // SAFETY: reads each column and copies it, as its type has it, to where SPI's caller allocates.
+        unsafe {
+            let value = |i| {
+                let (mut length, mut by_value, mut is_null) = (0, false, false);
+                pg_sys::get_typlenbyval(pg_sys::SPI_gettypeid(self.shape, i), &mut length, &mut by_value);
+                let value = pg_sys::SPI_getbinval(self.tuple, self.shape, i, &mut is_null);
+                if is_null { pg_sys::Datum::from(0) } else { pg_sys::SPI_datumTransfer(value, by_value, length as i32) }
+            };
+            (1..=(*self.shape).natts).map(value).collect()
+        }
+    }
 }
 
 impl Statement {
-    pub fn new(sql: impl Into<String>, arguments: impl Into<Vec<pg_sys::Oid>>) -> Self {
-        Statement { sql: sql.into(), arguments: arguments.into(), plan: OnceCell::new() }
+    pub fn new(sql: impl AsRef<str>, arguments: impl Into<Vec<pg_sys::Oid>>) -> Self {
+        Statement { sql: c_string(sql.as_ref()), arguments: arguments.into(), plan: Cell::new(ptr::null_mut()) }
     }
 
     /// Runs it; returns how many rows it wrote or found.
     pub fn execute(&self, arguments: &[DatumWithOid]) -> Result<u64> {
-        Spi::connect_mut(|client| {
-            client.update(self.plan()?, None, arguments)?;
-            // SAFETY: set by the execution just finished.
-            Ok(unsafe { pg_sys::SPI_processed })
-        })
+        self.run(arguments, Sees::Transaction, |processed, _| Ok(processed))
     }
 
     /// Runs it; reads each row with `read`.
     pub fn rows<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(&SpiHeapTupleData) -> Result<T>) -> Result<Vec<T>> {
-        Spi::connect_mut(|client| {
-            let table = client.update(self.plan()?, None, arguments)?;
-            table.into_iter().map(|row| read(&row)).collect()
-        })
+        self.run(arguments, Sees::Transaction, |_, rows| rows.iter().map(|row| read(&row.data()?)).collect())
     }
 
-    fn plan(&self) -> Result<&OwnedPreparedStatement> {
-        if let Some(plan) = self.plan.get() {
-            return Ok(plan);
-        }
-        let types: Vec<PgOid> = self.arguments.iter().copied().map(PgOid::from).collect();
-        let plan = Spi::connect(|client| client.prepare_mut(self.sql.as_str(), &types).map(|plan| plan.keep()))?;
-        Ok(self.plan.get_or_init(|| plan))
-    }
-}
-
-/// A question whose answer must hold now: it sees what is committed at this moment, whatever snapshot the transaction
-/// keeps (REPEATABLE READ), and what this transaction itself wrote. Postgres asks its foreign keys in the same way.
-pub struct Probe {
-    sql: &'static std::ffi::CStr,
-    arguments: &'static [pg_sys::Oid],
-    plan: Cell<pg_sys::SPIPlanPtr>,
-}
-
-impl Probe {
-    pub const fn new(sql: &'static std::ffi::CStr, arguments: &'static [pg_sys::Oid]) -> Self {
-        Probe { sql, arguments, plan: Cell::new(ptr::null_mut()) }
+    /// Runs it; the values of the first row it finds, none of them NULL, copied into the caller's memory context.
+    pub fn first_row(&self, arguments: &[DatumWithOid]) -> Result<Option<Vec<pg_sys::Datum>>> {
+        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.first().map(Row::values)))
     }
 
-    /// The first column, text, of the first row it finds.
-    pub fn first(&self, arguments: &[DatumWithOid]) -> Result<Option<String>> {
+    /// The first column of the first row it finds in what is committed now. Reads only.
+    pub fn latest(&self, arguments: &[DatumWithOid]) -> Result<Option<String>> {
+        self.run(arguments, Sees::Latest, |_, rows| rows.first().map_or(Ok(None), |row| Ok(row.data()?.get::<String>(1)?)))
+    }
+
+    fn run<T>(&self, arguments: &[DatumWithOid], sees: Sees, read: impl FnOnce(u64, &[Row]) -> Result<T>) -> Result<T> {
+        debug_assert_eq!(arguments.len(), self.arguments.len());
         let (mut values, nulls): (Vec<pg_sys::Datum>, Vec<core::ffi::c_char>) = arguments
             .iter()
             .map(|argument| match argument.datum() {
@@ -72,35 +92,30 @@ impl Probe {
             .unzip();
         Spi::connect_mut(|_| {
             let plan = self.plan()?;
-            // SAFETY: the plan takes exactly `self.arguments`, which the callers pass; SPI registers the snapshot.
+            // SAFETY: SPI is connected; as many values and null flags as the plan has parameters, of their types.
             let status = unsafe {
-                pg_sys::SPI_execute_snapshot(
-                    plan,
-                    values.as_mut_ptr(),
-                    nulls.as_ptr(),
-                    pg_sys::GetLatestSnapshot(),
-                    ptr::null_mut(),
-                    true,
-                    false,
-                    1,
-                )
+                let (values, nulls) = (values.as_mut_ptr(), nulls.as_ptr());
+                match sees {
+                    Sees::Transaction => pg_sys::SPI_execute_plan(plan, values, nulls, false, 0),
+                    Sees::Latest => {
+                        let (now, none) = (pg_sys::GetLatestSnapshot(), ptr::null_mut());
+                        pg_sys::SPI_execute_snapshot(plan, values, nulls, now, none, true, false, 0)
+                    }
+                }
             };
             Spi::check_status(status)?;
-            // SAFETY: SPI_tuptable belongs to this connection until it closes; the string is copied out.
-            Ok(unsafe {
-                let table = pg_sys::SPI_tuptable;
-                if pg_sys::SPI_processed == 0 || table.is_null() {
-                    return Ok(None);
-                }
-                let text = pg_sys::SPI_getvalue(*(*table).vals, (*table).tupdesc, 1);
-                (!text.is_null()).then(|| std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
-            })
+            // SAFETY: both were set by the execution just finished, and live until SPI disconnects.
+            let (processed, table) = unsafe { (pg_sys::SPI_processed, pg_sys::SPI_tuptable) };
+            let found = if table.is_null() { 0 } else { processed as usize };
+            // SAFETY: the table has that many rows.
+            let row = |i| unsafe { Row { shape: (*table).tupdesc, tuple: *(*table).vals.add(i) } };
+            read(processed, &(0..found).map(row).collect::<Vec<_>>())
         })
     }
 
     fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
-            // SAFETY: SPI is connected; a kept plan lives as long as the session.
+            // SAFETY: SPI is connected; the plan is ours until `drop`.
             unsafe {
                 let count = self.arguments.len() as i32;
                 let plan = pg_sys::SPI_prepare(self.sql.as_ptr(), count, self.arguments.as_ptr().cast_mut());
@@ -112,5 +127,14 @@ impl Probe {
             }
         }
         Ok(self.plan.get())
+    }
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        if !self.plan.get().is_null() {
+            // SAFETY: ours, and used by nobody else.
+            unsafe { pg_sys::SPI_freeplan(self.plan.get()) };
+        }
     }
 }

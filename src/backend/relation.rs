@@ -45,3 +45,25 @@ pub fn lock_definition(relation: pg_sys::Oid) {
     // SAFETY: takes a lock that the transaction's end releases.
     unsafe { pg_sys::LockRelationOid(relation, pg_sys::ShareRowExclusiveLock as i32) };
 }
+
+/// The next number of one of the extension's own sequences, as its keeper would draw it.
+pub fn draw(sequence: &CStr) -> i64 {
+    // SAFETY: draws from a sequence that the extension's script creates.
+    unsafe { pg_sys::nextval_internal(own(sequence), false) }
+}
+
+/// Appends a row to one of the extension's own tables, past privileges, defaults, constraints and triggers, with its indexes.
+pub fn append(table: &CStr, row: &[Option<pg_sys::Datum>]) {
+    let mut values: Vec<pg_sys::Datum> = row.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
+    let mut nulls: Vec<bool> = row.iter().map(Option::is_none).collect();
+    // SAFETY: as many values as the table has columns, of their types: both are fixed by the extension's script.
+    unsafe {
+        let relation = pg_sys::table_open(own(table), pg_sys::RowExclusiveLock as i32);
+        debug_assert_eq!((*(*relation).rd_att).natts as usize, row.len());
+        let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::CatalogTupleInsert(relation, tuple);
+        pg_sys::heap_freetuple(tuple);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        pg_sys::CommandCounterIncrement();
+    }
+}

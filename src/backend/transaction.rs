@@ -34,6 +34,18 @@ pub fn current_subtransaction() -> pg_sys::SubTransactionId {
     unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
+/// The transaction's number, as an xid8; drawn now if it had none.
+pub fn number() -> u64 {
+    // SAFETY: assigns a transaction number, as any write does.
+    unsafe { pg_sys::GetTopFullTransactionId().value }
+}
+
+/// When the transaction started: now(), in Postgres' microseconds.
+pub fn started() -> i64 {
+    // SAFETY: reads backend-local state.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut core::ffi::c_void) {
     use pg_sys::XactEvent::*;

@@ -22,7 +22,8 @@ const OPEN_BATCHES: usize = 4;
 
 struct Batch {
     table: Rc<Table>,
-    change: Change,
+    /// `None`: the records got another key, which holds forbid and the log does not tell.
+    change: Option<Change>,
     ids: Vec<String>,
     versions: Vec<i64>,
     depth: u32,
@@ -33,8 +34,8 @@ thread_local! {
     static BATCHES: RefCell<Vec<Batch>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Notes that the running statement does `change` to the record `id`.
-pub fn note(table: &Rc<Table>, change: Change, id: String, version: Option<i64>) -> Result<()> {
+/// Notes that the running statement does `change` to the record `id`, or gives it another key.
+pub fn note(table: &Rc<Table>, change: Option<Change>, id: String, version: Option<i64>) -> Result<()> {
     let (depth, subtransaction) = (executor::depth(), current_subtransaction());
     let full = BATCHES.with_borrow_mut(|batches| {
         let joins = |batch: &&mut Batch| {
@@ -77,6 +78,7 @@ fn take_above(depth: u32) -> Option<Batch> {
 fn settle(batch: Batch) -> Result<()> {
     let Batch { table, change, ids, versions, .. } = batch;
     hold::refuse_held(&table, &ids)?;
+    let Some(change) = change else { return Ok(()) };
     if cascade::concerns(&table) {
         event::append(Entry { managed: table.number, change, ids: ids.clone(), versions })?;
         return cascade::follow(&table, change, &ids);

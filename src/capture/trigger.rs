@@ -21,6 +21,8 @@ use crate::table::{self, Column, ColumnType, Table};
 
 /// Where a managed table's columns stand in the rows of one relation: of the table, or of a partition with its own order.
 struct Shape {
+    generation: u64,
+    relation: pg_sys::Oid,
     table: Rc<Table>,
     id: Vec<NonZeroUsize>,
     version: Option<(NonZeroUsize, ColumnType)>,
@@ -47,6 +49,8 @@ impl Drop for Blanks {
 }
 
 thread_local! {
+    /// The one used last: a statement's rows mostly have the same.
+    static LAST: ManuallyDrop<RefCell<Option<Rc<Shape>>>> = ManuallyDrop::new(RefCell::default());
     // Never dropped: at the process's end there is no memory context left to free a value in.
     static SHAPES: ManuallyDrop<RefCell<HashMap<pg_sys::Oid, Rc<Shape>>>> = ManuallyDrop::new(RefCell::default());
 }
@@ -87,29 +91,28 @@ unsafe fn fired<'a>(call: pg_sys::FunctionCallInfo) -> Result<&'a pg_sys::Trigge
     }
 }
 
-/// A row whose deleted_at is being set or cleared: the trigger's WHEN clause lets no other through.
+/// A row that is updated: deleted_at may be set or cleared, or the key changed.
 unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
     // SAFETY: a BEFORE UPDATE FOR EACH ROW trigger has both tuples, of its relation's descriptor.
     unsafe {
         expect(trigger, pg_sys::TRIGGER_EVENT_UPDATE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE)?;
         let shape = shape_of(trigger.tg_relation)?;
         let row = (*trigger.tg_relation).rd_att;
+        let (old, new) = (trigger.tg_trigtuple, trigger.tg_newtuple);
         let stamp = |tuple| heap_getattr_raw(tuple, shape.deleted_at, row).map(|datum| datum.value().cast_signed() as i64);
-        let (before, after) = (stamp(trigger.tg_trigtuple), stamp(trigger.tg_newtuple));
-        let mut written = trigger.tg_newtuple;
-        let change = match (before, after) {
-            (None, Some(stamp)) => {
-                let redacted = !shape.blanks.columns.is_empty();
-                if redacted {
-                    written = shape.redact(written, row);
-                }
-                Change::SoftDelete { stamp, redacted }
-            }
-            (Some(stamp), None) => Change::Restore { stamp },
-            _ => return Ok(pg_sys::Datum::from(written)),
+        let change = match (stamp(old), stamp(new)) {
+            (None, Some(stamp)) => Some(Change::SoftDelete { stamp, redacted: !shape.blanks.columns.is_empty() }),
+            (Some(stamp), None) => Some(Change::Restore { stamp }),
+            _ => None,
         };
-        shape.note(change, trigger.tg_trigtuple, row)?;
-        Ok(pg_sys::Datum::from(written))
+        if !shape.same_key(old, new, row) {
+            shape.note(None, old, row)?;
+        }
+        if change.is_some() {
+            shape.note(change, new, row)?;
+        }
+        let redacted = matches!(change, Some(Change::SoftDelete { redacted: true, .. }));
+        Ok(pg_sys::Datum::from(if redacted { shape.redact(new, row) } else { new }))
     }
 }
 
@@ -120,7 +123,7 @@ unsafe fn on_delete(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
         expect(trigger, pg_sys::TRIGGER_EVENT_DELETE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_AFTER)?;
         if !only_moved(trigger.tg_trigtuple) {
             let shape = shape_of(trigger.tg_relation)?;
-            shape.note(Change::Purge, trigger.tg_trigtuple, (*trigger.tg_relation).rd_att)?;
+            shape.note(Some(Change::Purge), trigger.tg_trigtuple, (*trigger.tg_relation).rd_att)?;
         }
         Ok(pg_sys::Datum::from(0))
     }
@@ -164,24 +167,38 @@ unsafe fn only_moved(tuple: pg_sys::HeapTuple) -> bool {
 unsafe fn shape_of(relation: pg_sys::Relation) -> Result<Rc<Shape>> {
     // SAFETY: by contract of this function.
     let (oid, row) = unsafe { ((*relation).rd_id, (*relation).rd_att) };
-    let table = table::by_trigger(oid)?;
-    let known = SHAPES.with(|shapes| shapes.borrow().get(&oid).filter(|shape| Rc::ptr_eq(&shape.table, &table)).map(Rc::clone));
-    if let Some(shape) = known {
+    let fits = |shape: &&Rc<Shape>| shape.relation == oid && shape.generation == table::generation();
+    if let Some(shape) = LAST.with(|last| last.borrow().as_ref().filter(fits).map(Rc::clone)) {
         return Ok(shape);
     }
-    let shape = Rc::new(Shape::new(table, row)?);
-    SHAPES.with(|shapes| shapes.borrow_mut().insert(oid, Rc::clone(&shape)));
+    let known = SHAPES.with(|shapes| shapes.borrow().get(&oid).filter(fits).map(Rc::clone));
+    let shape = match known {
+        Some(shape) => shape,
+        None => Rc::new(Shape::new(oid, row)?),
+    };
+    SHAPES.with(|shapes| {
+        let mut shapes = shapes.borrow_mut();
+        shapes.retain(|_, other| other.generation == shape.generation);
+        shapes.insert(oid, Rc::clone(&shape));
+    });
+    LAST.with(|last| last.replace(Some(Rc::clone(&shape))));
     Ok(shape)
 }
 
 impl Shape {
-    fn new(table: Rc<Table>, row: pg_sys::TupleDesc) -> Result<Shape> {
+    fn new(relation: pg_sys::Oid, row: pg_sys::TupleDesc) -> Result<Shape> {
+        let generation = table::generation();
+        let table = table::by_trigger(relation)?;
         let position = |column: &Column| position(row, column);
         let mut blanks = Blanks { columns: vec![], types: vec![], values: vec![], nulls: vec![] };
         for redaction in &table.redactions {
             let kind = &redaction.column.kind;
             let value = match &redaction.text {
-                Some(text) => kind.keep(kind.read(text, "redact value")?),
+                Some(text) => {
+                    let what =
+                        format!("option redact of table {}: the value of column {}", table.title(), redaction.column.name);
+                    kind.keep(table.as_owner(|| kind.read(text, &what))?)
+                }
                 None => pg_sys::Datum::from(0),
             };
             blanks.columns.push(position(&redaction.column)?.get() as i32);
@@ -190,6 +207,8 @@ impl Shape {
             blanks.nulls.push(redaction.text.is_none());
         }
         Ok(Shape {
+            generation,
+            relation,
             id: table.id.iter().map(position).collect::<Result<_>>()?,
             version: table
                 .version
@@ -220,8 +239,20 @@ impl Shape {
     }
 
     /// # Safety
+    /// Both tuples are of descriptor `row`, which is of this shape.
+    unsafe fn same_key(&self, old: pg_sys::HeapTuple, new: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> bool {
+        // SAFETY: by contract of this function.
+        self.id.iter().zip(&self.table.id).all(|(position, column)| unsafe {
+            match (heap_getattr_raw(old, *position, row), heap_getattr_raw(new, *position, row)) {
+                (Some(old), Some(new)) => column.kind.identical(old, new),
+                _ => false,
+            }
+        })
+    }
+
+    /// # Safety
     /// `tuple` is of descriptor `row`, which is of this shape.
-    unsafe fn note(&self, change: Change, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> Result<()> {
+    unsafe fn note(&self, change: Option<Change>, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> Result<()> {
         // SAFETY: by contract of this function; id and version columns are NOT NULL.
         unsafe {
             let value = |position| heap_getattr_raw(tuple, position, row).unwrap_or(pg_sys::Datum::from(0));

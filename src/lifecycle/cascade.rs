@@ -10,13 +10,12 @@ use std::cell::Cell;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
-use super::rows::Rows;
-use crate::backend::ident::ident;
+use super::rows::{Rows, keys_from};
 use crate::error::{Error, Result};
 use crate::log::account;
 use crate::log::event::{Change, stamp_argument};
 use crate::table::key::Key;
-use crate::table::{ForeignKey, OnDelete, Table, by_oid};
+use crate::table::{Column, ForeignKey, OnDelete, Purpose, Table, by_oid};
 
 thread_local! {
     static FOLLOWED: Cell<u64> = const { Cell::new(0) };
@@ -81,14 +80,17 @@ fn restore_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
 pub fn require_live_parents(table: &Table, keys: &[Key]) -> Result<()> {
     for key in &table.parents {
         let referred = Referred::from_children(table, key, keys)?;
+        if referred.is_empty() {
+            continue;
+        }
         let parent = by_oid(key.parent)?;
-        let statement = parent.statement(format!("deleted parent {}", key.name), || {
+        let statement = parent.statement(Purpose("deleted parent", "", key.oid), || {
             let sql = format!(
                 "SELECT pg_catalog.concat_ws(', ', {}) FROM {} AS t, {} WHERE {} AND t.{} IS NOT NULL LIMIT 1",
-                columns("t", &key.parent_columns),
+                columns(&key.parent_columns),
                 parent.sql(),
                 referred.rows_from(),
-                referred.equals(key, "t", &key.parent_columns),
+                referred.equal_parents(key),
                 parent.deleted_at.sql(),
             );
             (sql, referred.types())
@@ -101,14 +103,14 @@ pub fn require_live_parents(table: &Table, keys: &[Key]) -> Result<()> {
                 key.name,
                 parent.title()
             ))
-            .detail(format!("Parent ({}) = ({deleted}) is a tombstone.", key.parent_columns.join(", ")))
+            .detail(format!("Parent ({}) = ({deleted}) is a tombstone.", names(&key.parent_columns)))
             .hint("Restore the parent first, or undo() the deletion that took both."));
         }
     }
     Ok(())
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Write {
     SoftDelete,
     Restore,
@@ -119,7 +121,8 @@ fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: W
     if referred.is_empty() {
         return Ok(0);
     }
-    let statement = child.statement(format!("{write:?} children {}", key.name), || {
+    let verb = if write == Write::SoftDelete { "delete children" } else { "restore children" };
+    let statement = child.statement(Purpose(verb, "", key.oid), || {
         let mut types = referred.types();
         types.push(pg_sys::TIMESTAMPTZOID);
         let (column, stamp) = (child.deleted_at.sql(), format!("${}", types.len()));
@@ -131,7 +134,7 @@ fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: W
             "UPDATE {} AS t SET {column} = {value} FROM {} WHERE {} AND t.{column} {was}",
             child.sql(),
             referred.rows_from(),
-            referred.equals(key, "t", &key.child_columns),
+            referred.equal_children(key),
         );
         (sql, types)
     });
@@ -144,13 +147,13 @@ fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Ref
     if referred.is_empty() {
         return Ok(());
     }
-    let statement = child.statement(format!("live child {}", key.name), || {
+    let statement = child.statement(Purpose("live child", "", key.oid), || {
         let sql = format!(
             "SELECT pg_catalog.concat_ws(', ', {}) FROM {} AS t, {} WHERE {} AND t.{} IS NULL LIMIT 1",
-            columns("t", &key.child_columns),
+            columns(&key.child_columns),
             child.sql(),
             referred.rows_from(),
-            referred.equals(key, "t", &key.child_columns),
+            referred.equal_children(key),
             child.deleted_at.sql(),
         );
         (sql, referred.types())
@@ -164,79 +167,93 @@ fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Ref
             key.name,
             child.title()
         ))
-        .detail(format!("A live record with ({}) = ({live}) refers to it.", key.child_columns.join(", ")))
+        .detail(format!("A live record with ({}) = ({live}) refers to it.", names(&key.child_columns)))
         .hint("Delete the children first, or declare the foreign key ON DELETE CASCADE.")),
     }
 }
 
-/// The values of a foreign key's columns on one side of it, as text: parameters for a statement about the other side.
+/// The values of a foreign key's columns on one side of it: parameters for a statement about the other side.
+///
+/// They stay values of their own types: a cast could be the other owner's code.
 struct Referred {
-    types: Vec<String>,
-    columns: Vec<Vec<String>>,
+    columns: Vec<Column>,
+    /// An array for each column; none where there are no values.
+    arrays: Vec<pg_sys::Datum>,
 }
 
 impl Referred {
     fn from_parents(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
-        Self::read(table, key, &key.parent_columns, keys)
+        Self::read(table, Purpose("parent values", "", key.oid), &key.parent_columns, keys)
     }
 
     fn from_children(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
-        Self::read(table, key, &key.child_columns, keys)
+        Self::read(table, Purpose("child values", "", key.oid), &key.child_columns, keys)
     }
 
-    fn read(table: &Table, key: &ForeignKey, names: &[String], keys: &[Key]) -> Result<Referred> {
+    fn read(table: &Table, purpose: Purpose, columns: &[Column], keys: &[Key]) -> Result<Referred> {
         let rows = Rows::Records(keys);
-        let statement = table.statement(format!("values {} {}", key.name, names.join(" ")), || {
+        let statement = table.statement(purpose, || {
             let clause = rows.clause(table);
-            let columns: Vec<String> = names.iter().map(|name| format!("t.{}::pg_catalog.text", ident(name))).collect();
+            let values = columns.iter().map(|column| format!("t.{}::{}", column.sql(), column.kind.base_sql()));
+            let arrays = values.clone().map(|value| format!("pg_catalog.array_agg({value})"));
+            // A key that is NULL in part refers to nothing.
+            let whole = values.map(|value| format!("{value} IS NOT NULL"));
             let sql = format!(
-                "SELECT DISTINCT ARRAY[{}] FROM {} AS t, {} WHERE {}",
-                columns.join(", "),
+                "SELECT {} FROM {} AS t, {} WHERE {} AND {} HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
+                arrays.collect::<Vec<_>>().join(", "),
                 table.sql(),
                 clause.from,
-                clause.condition
+                clause.condition,
+                whole.collect::<Vec<_>>().join(" AND "),
             );
             (sql, clause.types)
         });
-        let found = table.as_owner(|| statement.rows(&rows.arguments(table), |row| Ok(row.get::<Vec<Option<String>>>(1)?)))?;
-        let mut columns = vec![Vec::new(); names.len()];
-        // A key that is NULL in part refers to nothing.
-        for values in found.into_iter().flatten().filter_map(|values| values.into_iter().collect::<Option<Vec<_>>>()) {
-            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
-        }
-        Ok(Referred { types: key.types.clone(), columns })
+        let arrays = table.as_owner(|| statement.first_row(&rows.arguments(table)))?;
+        Ok(Referred { columns: columns.to_vec(), arrays: arrays.unwrap_or_default() })
     }
 
     fn is_empty(&self) -> bool {
-        self.columns.iter().all(Vec::is_empty)
+        self.arrays.is_empty()
     }
 
     fn types(&self) -> Vec<pg_sys::Oid> {
-        vec![pg_sys::TEXTARRAYOID; self.columns.len()]
+        self.columns.iter().map(|column| column.kind.array()).collect()
     }
 
     fn arguments<'a>(&self) -> Vec<DatumWithOid<'a>> {
-        self.columns.iter().map(|column| DatumWithOid::from(column.clone())).collect()
+        let typed = self.arrays.iter().zip(self.types());
+        // SAFETY: each an array of its column's type, as read.
+        typed.map(|(array, kind)| unsafe { DatumWithOid::new(*array, kind) }).collect()
     }
 
     fn rows_from(&self) -> String {
-        let arrays: Vec<String> = (1..=self.columns.len()).map(|i| format!("pg_catalog.unnest(${i})")).collect();
-        let names: Vec<String> = (0..self.columns.len()).map(|i| format!("c{i}")).collect();
-        format!("ROWS FROM ({}) AS k ({})", arrays.join(", "), names.join(", "))
+        keys_from(self.columns.len())
     }
 
-    /// `value operator alias.column` for each column, with the foreign key's own operators.
-    fn equals(&self, key: &ForeignKey, alias: &str, names: &[String]) -> String {
-        let equal = names
-            .iter()
-            .zip(&key.operators)
-            .zip(&self.types)
-            .enumerate()
-            .map(|(i, ((name, operator), kind))| format!("k.c{i}::{kind} {operator} {alias}.{}", ident(name)));
+    /// The values are the parents'; the statement is about the children.
+    fn equal_children(&self, key: &ForeignKey) -> String {
+        Self::equal(key, |i| (format!("k.c{i}"), format!("t.{}", key.child_columns[i].sql())))
+    }
+
+    /// The values are the children's; the statement is about the parents.
+    fn equal_parents(&self, key: &ForeignKey) -> String {
+        Self::equal(key, |i| (format!("t.{}", key.parent_columns[i].sql()), format!("k.c{i}")))
+    }
+
+    /// Parent and child compared with the foreign key's own operators.
+    fn equal(key: &ForeignKey, sides: impl Fn(usize) -> (String, String)) -> String {
+        let equal = key.operators.iter().enumerate().map(|(i, operator)| {
+            let (parent, child) = sides(i);
+            format!("{parent} {operator} {child}")
+        });
         equal.collect::<Vec<_>>().join(" AND ")
     }
 }
 
-fn columns(alias: &str, names: &[String]) -> String {
-    names.iter().map(|name| format!("{alias}.{}", ident(name))).collect::<Vec<_>>().join(", ")
+fn columns(columns: &[Column]) -> String {
+    columns.iter().map(|column| format!("t.{}", column.sql())).collect::<Vec<_>>().join(", ")
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -12,21 +12,19 @@ use super::layout::{self, Lock};
 use super::rows::Rows;
 use super::{no_such_record, record};
 use crate::backend::identity::{acting_as, actor, caller, has_privileges_of};
-use crate::backend::query::{Probe, Statement};
+use crate::backend::query::Statement;
 use crate::backend::relation::{is_empty_file, keeper, own};
 use crate::error::{Error, Result};
 use crate::table::key::Key;
-use crate::table::{Fits, Table};
+use crate::table::{Fits, Purpose, Table};
 
 thread_local! {
-    static HELD: Probe = const { Probe::new(
-        c"SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2) LIMIT 1",
-        &[pg_sys::INT4OID, pg_sys::TEXTARRAYOID],
-    ) };
-    static ANY: Probe = const { Probe::new(
-        c"SELECT id FROM tombstone.held WHERE managed = $1 LIMIT 1",
-        &[pg_sys::INT4OID],
-    ) };
+    static HELD: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2) LIMIT 1", [pg_sys::INT4OID, pg_sys::TEXTARRAYOID],
+    )));
+    static ANY: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT id FROM tombstone.held WHERE managed = $1 LIMIT 1", [pg_sys::INT4OID],
+    )));
     static AMONG: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2)", [pg_sys::INT4OID, pg_sys::TEXTARRAYOID],
     )));
@@ -47,7 +45,8 @@ pub fn refuse_held(table: &Table, ids: &[String]) -> Result<()> {
     }
     let mut ids = ids.to_vec();
     ids.dedup();
-    let held = acting_as(keeper(), || HELD.with(|probe| probe.first(&[table.number.into(), DatumWithOid::from(ids)])))?;
+    let held =
+        acting_as(keeper(), || HELD.with(|statement| statement.latest(&[table.number.into(), DatumWithOid::from(ids)])))?;
     held.map_or(Ok(()), |id| {
         Err(Error::on_hold(format!("record \"{id}\" of table {} is on hold", table.title()))
             .detail("A record on hold can be neither deleted, restored nor purged.")
@@ -57,7 +56,7 @@ pub fn refuse_held(table: &Table, ids: &[String]) -> Result<()> {
 
 /// 55006 where any record of the table is on hold.
 pub fn refuse_any(table: &Table) -> Result<()> {
-    match acting_as(keeper(), || ANY.with(|probe| probe.first(&[table.number.into()])))? {
+    match acting_as(keeper(), || ANY.with(|statement| statement.latest(&[table.number.into()])))? {
         None => Ok(()),
         Some(id) => Err(Error::on_hold(format!("cannot truncate table {}: record \"{id}\" is on hold", table.title()))
             .detail("A record on hold can be neither deleted, restored nor purged.")
@@ -79,10 +78,10 @@ fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String
         let (table, key) = record(id, relation, Fits::Records)?;
         require_table_owner(&table, "hold")?;
         let rows = table.as_owner(|| layout::of(&table).find(&table, &Rows::Record(&key), Lock::Update))?;
-        if rows.is_empty() {
+        let Some(id) = spelling(&table, &key)?.filter(|_| !rows.is_empty()) else {
             return Err(no_such_record(&table, &key));
-        }
-        let arguments = [table.number.into(), key.text.as_str().into(), actor().into(), reason.into()];
+        };
+        let arguments = [table.number.into(), id.into(), actor().into(), reason.into()];
         acting_as(keeper(), || INSERT.with(|statement| statement.execute(&arguments).map(drop)))
     };
     hold().map_err(Into::into)
@@ -94,7 +93,8 @@ fn release(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<(), Erro
     let release = || -> Result<()> {
         let (table, key) = record(id, relation, Fits::Records)?;
         require_table_owner(&table, "release")?;
-        let arguments = [table.number.into(), key.text.as_str().into()];
+        let id = spelling(&table, &key)?.unwrap_or(key.text.clone());
+        let arguments = [table.number.into(), id.into()];
         match acting_as(keeper(), || DELETE.with(|statement| statement.execute(&arguments)))? {
             0 => Err(Error::no_data_found(format!("record \"{}\" of table {} is not on hold", key.text, table.title()))
                 .detail("There is no hold to release.")
@@ -103,6 +103,20 @@ fn release(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<(), Erro
         }
     };
     release().map_err(Into::into)
+}
+
+/// The record's id as its row has it. Equal keys may be spelt in more than one way (1.5 and 1.50); the triggers know this one.
+fn spelling(table: &Table, key: &Key) -> Result<Option<String>> {
+    let rows = Rows::Record(key);
+    let statement = table.statement(Purpose("spelling", "", 0), || {
+        let clause = rows.clause(table);
+        let columns: Vec<String> = table.id.iter().map(|column| format!("t.{}", column.sql())).collect();
+        let sql = format!("SELECT {} FROM {} AS t WHERE {} LIMIT 1", columns.join(", "), table.sql(), clause.condition);
+        (sql, clause.types)
+    });
+    let values = table.as_owner(|| statement.first_row(&rows.arguments(table)))?;
+    // SAFETY: just read from the id columns.
+    Ok(values.map(|values| unsafe { table.key_text(&values) }))
 }
 
 fn require_table_owner(table: &Table, verb: &str) -> Result<()> {

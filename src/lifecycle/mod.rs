@@ -38,3 +38,10 @@ fn no_such_record(table: &Table, key: &Key) -> Error {
         .detail("It was never there, was purged, or is hidden from you by row security.")
         .hint("tombstone.state() tells what has become of a record.")
 }
+
+/// 55000: the record is there, and the write did not happen.
+fn cancelled(table: &Table, key: &Key, verb: &str) -> Error {
+    Error::not_ready(format!("record \"{}\" of table {} was not {verb}", key.text, table.title()))
+        .detail("A trigger of the table cancelled the write.")
+        .hint("Look for BEFORE triggers that return NULL.")
+}

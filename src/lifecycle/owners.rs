@@ -4,11 +4,11 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
-use super::rows::key_equals;
+use super::rows::{key_equals, keys_from};
 use crate::backend::identity::{caller, has_privileges_of};
 use crate::error::{Error, Result};
-use crate::table::Table;
 use crate::table::key::{Key, columns_of};
+use crate::table::{Purpose, Table};
 
 /// 42501 unless the caller owns the record; of a table without `owners`, its grants decide.
 pub fn require(table: &Table, key: &Key) -> Result<()> {
@@ -34,11 +34,10 @@ pub fn require_of_record_or_table(table: &Table, key: &Key) -> Result<()> {
 /// For each key whether the caller owns its record. One that does not exist is nobody's to forbid.
 pub fn owned(table: &Table, keys: &[Key]) -> Result<Vec<bool>> {
     let Some(owners) = &table.owners else { return Ok(vec![true; keys.len()]) };
-    let statement = table.statement("owned", || {
+    let statement = table.statement(Purpose("owned", "records", 0), || {
         let latest = table.version.as_ref().map_or(String::new(), |version| format!(" ORDER BY {} DESC", version.sql()));
         let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
-        let arrays: Vec<String> = (1..=types.len()).map(|i| format!("pg_catalog.unnest(${i})")).collect();
-        let names: Vec<String> = (0..types.len()).map(|i| format!("c{i}")).collect();
+        let keys = keys_from(types.len());
         types.push(pg_sys::OIDOID);
         // The expression sees the table under its own name, and nothing of ours that its columns could be confused with.
         let sql = format!(
@@ -47,12 +46,10 @@ pub fn owned(table: &Table, keys: &[Key]) -> Result<Vec<bool>> {
                                 WHERE o.rolname = ANY (r.owners) AND pg_catalog.pg_has_role(${caller}, o.oid, 'USAGE'))
                  FROM (SELECT ARRAY[({owners}\n)]::pg_catalog.text[] AS owners FROM {table} WHERE {same}{latest} LIMIT 1) r
              ), true)
-             FROM ROWS FROM ({arrays}) WITH ORDINALITY AS k ({names}, n) ORDER BY n",
+             FROM {keys} ORDER BY n",
             caller = types.len(),
             table = table.sql(),
             same = key_equals(table, &table.alias(), |i| format!("k.c{i}")),
-            arrays = arrays.join(", "),
-            names = names.join(", "),
         );
         (sql, types)
     });

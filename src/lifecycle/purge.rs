@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Lock};
 use super::rows::Rows;
-use super::{no_such_record, owners, record};
+use super::{cancelled, no_such_record, owners, record};
 use crate::error::Result;
 use crate::table::Fits;
 
@@ -21,7 +21,10 @@ fn purge(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Error
             return Err(no_such_record(&table, &key));
         }
         owners::require_of_record_or_table(&table, &key)?;
-        Ok(table.as_owner(|| layout.purge(&table, &rows))? as i64)
+        match table.as_owner(|| layout.purge(&table, &rows))? {
+            0 => Err(cancelled(&table, &key, "purged")),
+            purged => Ok(purged as i64),
+        }
     };
     purge().map_err(Into::into)
 }

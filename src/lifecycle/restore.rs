@@ -4,9 +4,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::layout::{self, Lock};
+use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
-use super::{cascade, no_such_record, owners, record};
+use super::{cancelled, cascade, no_such_record, owners, record};
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
 use crate::table::Fits;
@@ -23,8 +23,12 @@ fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Err
         if written? > 0 {
             return Ok(1 + followed as i64);
         }
-        if layout::of(&table).find(&table, &rows, Lock::None)?.is_empty() {
+        let found = layout::of(&table).find(&table, &rows, Lock::None)?;
+        if found.is_empty() {
             return Err(no_such_record(&table, &key));
+        }
+        if found.iter().any(|row| row.standing != Standing::Live) {
+            return Err(cancelled(&table, &key, "restored"));
         }
         Err(Error::no_data_found(format!("record \"{}\" of table {} is not deleted", key.text, table.title()))
             .detail("It is live.")

@@ -22,8 +22,6 @@ pub enum Rows<'a> {
 
 /// `Rows` as parts of a statement about `table AS t`; parameters count from $1.
 pub struct Clause {
-    /// Tells the statements of one purpose apart.
-    pub name: &'static str,
     /// What to join with; may be empty.
     pub from: String,
     pub condition: String,
@@ -33,13 +31,26 @@ pub struct Clause {
 }
 
 impl Rows<'_> {
+    /// Tells the statements of one purpose apart.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Rows::Record(_) => "record",
+            Rows::Records(_) => "records",
+            Rows::UpTo(..) => "up to",
+            Rows::Versions(..) => "versions",
+            Rows::Pairs(..) => "pairs",
+        }
+    }
+
     pub fn clause(&self, table: &Table) -> Clause {
         match self {
-            Rows::Record(_) => one("record", table, None),
-            Rows::UpTo(..) => one("up to", table, Some(("OPERATOR(pg_catalog.<=) $", pg_sys::INT8OID))),
-            Rows::Versions(..) => one("versions", table, Some(("OPERATOR(pg_catalog.=) ANY ($", pg_sys::INT8ARRAYOID))),
-            Rows::Records(_) => many("records", table, false),
-            Rows::Pairs(..) => many("pairs", table, true),
+            Rows::Record(_) => one(table, None),
+            Rows::UpTo(..) => one(table, Some((pg_sys::INT8OID, |value| format!("OPERATOR(pg_catalog.<=) {value}")))),
+            Rows::Versions(..) => {
+                one(table, Some((pg_sys::INT8ARRAYOID, |value| format!("OPERATOR(pg_catalog.=) ANY ({value})"))))
+            }
+            Rows::Records(_) => many(table, false),
+            Rows::Pairs(..) => many(table, true),
         }
     }
 
@@ -61,30 +72,33 @@ impl Rows<'_> {
     }
 }
 
-/// One key, each column a parameter; with a test of the version behind it.
-fn one(name: &'static str, table: &Table, version: Option<(&str, pg_sys::Oid)>) -> Clause {
+/// One key, each column a parameter; with a test of the version, against one more parameter.
+fn one(table: &Table, version: Option<(pg_sys::Oid, fn(String) -> String)>) -> Clause {
     let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.base()).collect();
     let mut condition = key_equals(table, "t", |i| format!("${}", i + 1));
-    if let (Some((test, kind)), Some(column)) = (version, &table.version) {
+    if let (Some((kind, test)), Some(column)) = (version, &table.version) {
         types.push(kind);
-        let close = if test.contains('(') && test.ends_with("($") { ")" } else { "" };
-        condition += &format!(" AND t.{} {test}{}{close}", column.sql(), types.len());
+        condition += &format!(" AND t.{} {}", column.sql(), test(format!("${}", types.len())));
     }
-    Clause { name, from: String::new(), condition, ordinal: "1::pg_catalog.int8", types }
+    Clause { from: String::new(), condition, ordinal: "1::pg_catalog.int8", types }
 }
 
 /// Many keys, each column an array parameter.
-fn many(name: &'static str, table: &Table, with_versions: bool) -> Clause {
+fn many(table: &Table, with_versions: bool) -> Clause {
     let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
     let mut condition = key_equals(table, "t", |i| format!("k.c{i}"));
     if let (true, Some(column)) = (with_versions, &table.version) {
         condition += &format!(" AND t.{} OPERATOR(pg_catalog.=) k.c{}", column.sql(), types.len());
         types.push(pg_sys::INT8ARRAYOID);
     }
-    let arrays: Vec<String> = (1..=types.len()).map(|i| format!("pg_catalog.unnest(${i})")).collect();
-    let columns: Vec<String> = (0..types.len()).map(|i| format!("c{i}")).collect();
-    let from = format!("ROWS FROM ({}) WITH ORDINALITY AS k ({}, n)", arrays.join(", "), columns.join(", "));
-    Clause { name, from, condition, ordinal: "k.n", types }
+    Clause { from: keys_from(types.len()), condition, ordinal: "k.n", types }
+}
+
+/// Array parameters $1 to $`count` as rows `k`: columns c0, c1, … and their place n.
+pub fn keys_from(count: usize) -> String {
+    let arrays: Vec<String> = (1..=count).map(|i| format!("pg_catalog.unnest(${i})")).collect();
+    let columns: Vec<String> = (0..count).map(|i| format!("c{i}")).collect();
+    format!("ROWS FROM ({}) WITH ORDINALITY AS k ({}, n)", arrays.join(", "), columns.join(", "))
 }
 
 /// `alias.column = value(i)` for each id column, with the type's own equality.

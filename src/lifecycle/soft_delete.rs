@@ -7,12 +7,12 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
-use super::{no_such_record, owners, record};
+use super::{cancelled, no_such_record, owners, record};
 use crate::backend::identity::row_security_binds;
 use crate::backend::query::Statement;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
-use crate::log::deletion;
+use crate::log::{deletion, event};
 use crate::table::key::Key;
 use crate::table::{Fits, Table};
 
@@ -22,10 +22,11 @@ fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option
     let delete = || -> Result<i64> {
         let (table, key) = record(id, relation, Fits::Records)?;
         owners::require(&table, &key)?;
-        let account = Account { cause: Cause::User, reason, undoes: None };
+        let (account, before) = (Account { cause: Cause::User, reason, undoes: None }, event::appended());
         match account::on(account, || rows_as_caller(&table, &Rows::Record(&key)))? {
             0 => Err(why_not(&table, &key)?),
-            _ => number(&table),
+            _ if event::appended() == before => Err(triggers_slept(&table)),
+            _ => Ok(deletion::number()),
         }
     };
     delete().map_err(Into::into)
@@ -72,20 +73,21 @@ fn require_update_of_deleted_at(table: &Table) -> Result<()> {
         .hint("Deleting a record takes the UPDATE privilege on that column."))
 }
 
-/// The number of the deletion just made.
-pub fn number(table: &Table) -> Result<i64> {
-    deletion::drawn().ok_or_else(|| {
-        Error::not_ready(format!("the triggers of managed table {} did not fire", table.title()))
-            .detail("They are disabled, or session_replication_role is replica.")
-            .hint(format!("ALTER TABLE {} ENABLE TRIGGER USER;", table.title()))
-    })
+/// 55000: the row was written, and no trigger of ours saw it.
+fn triggers_slept(table: &Table) -> Error {
+    Error::not_ready(format!("the triggers of managed table {} did not fire", table.title()))
+        .detail("They are disabled, session_replication_role is replica, or the row belongs to a table that inherits from it.")
+        .hint(format!("ALTER TABLE {} ENABLE TRIGGER USER;", table.title()))
 }
 
 /// Why there was nothing to delete.
-pub fn why_not(table: &Table, key: &Key) -> Result<Error> {
+fn why_not(table: &Table, key: &Key) -> Result<Error> {
     let found = layout::of(table).find(table, &Rows::Record(key), Lock::None)?;
     if found.is_empty() {
         return Ok(no_such_record(table, key));
+    }
+    if found.iter().any(|row| row.standing == Standing::Live) {
+        return Ok(cancelled(table, key, "deleted"));
     }
     Ok(Error::no_data_found(format!("record \"{}\" of table {} is deleted already", key.text, table.title()))
         .detail("A tombstone is not deleted twice.")

@@ -97,6 +97,12 @@ fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
     for (i, refused) in delete_all_but_refused(table, &candidates, &keys)? {
         outcomes[places[i]] = refused;
     }
+    // What is live still, a trigger of the table kept alive.
+    for row in layout::of(table).find(table, &Rows::Records(&keys), Lock::None)? {
+        if row.standing == Standing::Live && outcomes[places[row.key]] == Outcome::Deleted {
+            outcomes[places[row.key]] = Outcome::Denied;
+        }
+    }
     repeat_for_duplicates(&mut outcomes, &places, &keys);
     Ok(outcomes)
 }

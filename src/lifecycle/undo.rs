@@ -147,15 +147,17 @@ impl Part {
         let restore = |part: &Part, among: &[usize]| {
             part.on_rows(among, |rows| layout::of(&part.table).restore(&part.table, rows, part.taken.stamp))
         };
-        let Err(failure) = attempt(|| restore(self, &candidates)) else { return Ok(()) };
+        let Err(failure) = attempt(|| restore(self, &candidates).map(drop)) else { return Ok(()) };
         for i in &candidates {
             if let Err(error) = rehearse(|| restore(self, &[*i])) {
                 self.outcomes[*i] = conflict(error);
             }
         }
-        if self.candidates().len() == candidates.len() {
+        // The others come back all the same, for the parts that need them: each conflict is to be its own.
+        let rest = self.candidates();
+        if !rest.is_empty() && attempt(|| restore(self, &rest).map(drop)).is_err() {
             // Each alone would do, but not together: two of them want the same unique key.
-            for i in candidates {
+            for i in rest {
                 self.outcomes[i] = conflict(failure.clone());
             }
         }
@@ -233,7 +235,7 @@ fn refuse_conflicts(deletion: i64, parts: &[Part]) -> Result<()> {
         .map(|(part, i, error)| format!("\"{}\" of {}: {}", part.keys[*i].text, part.table.title(), error.summary()));
     Err(first
         .clone()
-        .reworded(format!("deletion {deletion} cannot be undone: {} of its records cannot come back", conflicts.len()))
+        .reworded(format!("deletion {deletion} cannot be undone: not all of its records can come back"))
         .detail(named.collect::<Vec<_>>().join("; "))
         .hint(format!("SELECT * FROM tombstone.undo({deletion}, dry_run => true) lists every conflict.")))
 }

@@ -31,7 +31,8 @@ fn tombstone_value_states_bytea(
 }
 
 fn up_to(user: Option<String>, epoch: Option<i64>, relation: Option<pg_sys::Oid>) -> Result<i64> {
-    let (table, key) = record(user, relation, Fits::Versions)?;
+    let user = user.ok_or_else(|| Error::invalid("user must not be NULL").hint("Name the user whose states to tombstone."))?;
+    let (table, key) = record(Some(user), relation, Fits::Versions)?;
     require_versions(&table, "tombstone_value_states()")?;
     let epoch = epoch.ok_or_else(|| Error::invalid("epoch must not be NULL"))?;
     if epoch < 0 {

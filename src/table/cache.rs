@@ -1,5 +1,5 @@
 //! The managed tables this session has met. Another session's DDL or configure() reaches us as an invalidation: it marks
-//! the whole cache stale, and the next look-up starts anew. Entries in use stay whole until their users are done.
+//! begins a new generation, and the next look-up starts anew. Entries in use stay whole until their users are done.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 
 #[derive(Default)]
 struct Known {
+    generation: u64,
     /// By the OID a trigger or caller names: the table's, or one of its partitions'.
     tables: HashMap<pg_sys::Oid, Rc<Table>>,
     /// Whatever a change of would make an entry wrong.
@@ -23,7 +24,7 @@ struct Known {
 thread_local! {
     // Never dropped: at the process's end there is no server left to free a plan in.
     static KNOWN: ManuallyDrop<RefCell<Known>> = ManuallyDrop::new(RefCell::default());
-    static STALE: Cell<bool> = const { Cell::new(false) };
+    static GENERATION: Cell<u64> = const { Cell::new(0) };
 }
 
 pub fn init() {
@@ -34,14 +35,20 @@ pub fn init() {
             Some(relation) => KNOWN.with(|known| known.try_borrow().map_or(true, |known| known.concerns.contains(&relation))),
         };
         if concerned {
-            STALE.set(true);
+            GENERATION.set(GENERATION.get() + 1);
         }
     });
 }
 
+/// Changes whenever what is known of managed tables may be wrong.
+pub fn generation() -> u64 {
+    GENERATION.get()
+}
+
 /// The managed table `relation`.
 pub fn by_oid(relation: pg_sys::Oid) -> Result<Rc<Table>> {
-    match remembered(relation) {
+    // A partition is known by its trigger, but is not itself the managed table.
+    match remembered(relation).filter(|table| table.oid == relation) {
         Some(table) => Ok(table),
         None => catalog::load(relation)?.map(|table| remember(relation, table)).ok_or_else(|| catalog::not_managed(relation)),
     }
@@ -68,8 +75,8 @@ pub fn by_trigger(relation: pg_sys::Oid) -> Result<Rc<Table>> {
 
 fn remembered(relation: pg_sys::Oid) -> Option<Rc<Table>> {
     KNOWN.with(|known| {
-        if STALE.take() {
-            let forgotten = std::mem::take(&mut *known.borrow_mut());
+        if known.borrow().generation != generation() {
+            let forgotten = known.replace(Known { generation: generation(), ..Known::default() });
             drop(forgotten);
             return None;
         }

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 
 use pgrx::datum::{DatumWithOid, Interval, JsonB};
 use pgrx::pg_sys;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use super::options::{self, Options};
 use super::{Column, ColumnType, ForeignKey, OnDelete, Redaction, Table, foreign_key};
@@ -40,7 +41,7 @@ pub struct Relation {
 
 impl Relation {
     pub fn title(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
+        quote_qualified_identifier(&self.schema, &self.name)
     }
 
     pub fn attribute(&self, name: &str) -> Option<&Attribute> {
@@ -311,7 +312,7 @@ pub fn with_ancestors(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     Ok(if above.is_empty() { vec![relation] } else { above })
 }
 
-/// `schema.name` of a relation, or its number where there is none.
+/// The qualified name of a relation, or its number where there is none.
 pub fn title(relation: pg_sys::Oid) -> String {
     // SAFETY: catalog look-ups that return NULL or a fresh C string.
     unsafe {
@@ -321,7 +322,7 @@ pub fn title(relation: pg_sys::Oid) -> String {
         }
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
         let text = |text: *mut core::ffi::c_char| CStr::from_ptr(text).to_string_lossy().into_owned();
-        if schema.is_null() { text(name) } else { format!("{}.{}", text(schema), text(name)) }
+        if schema.is_null() { quote_identifier(text(name)) } else { quote_qualified_identifier(text(schema), text(name)) }
     }
 }
 
@@ -330,5 +331,5 @@ pub fn not_managed(relation: pg_sys::Oid) -> Error {
     let name = title(relation);
     Error::undefined(format!("table {name} is not managed"))
         .detail("It is not in tombstone.tables.")
-        .hint(format!("Put it under management first: SELECT tombstone.manage('{name}');"))
+        .hint(format!("Put it under management first: SELECT tombstone.manage('{name}', layout => 'in_place');"))
 }

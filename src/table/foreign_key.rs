@@ -3,6 +3,7 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+use super::{Column, ColumnType};
 use crate::backend::query::Statement;
 use crate::error::Result;
 
@@ -20,16 +21,15 @@ pub enum OnDelete {
 /// A foreign key whose two sides are both managed.
 #[derive(Debug, Clone)]
 pub struct ForeignKey {
+    pub oid: u32,
     pub name: String,
     pub child: pg_sys::Oid,
     pub parent: pg_sys::Oid,
     pub on_delete: OnDelete,
-    pub child_columns: Vec<String>,
-    pub parent_columns: Vec<String>,
-    /// `OPERATOR(schema.=)` between parent column and child column.
+    pub child_columns: Vec<Column>,
+    pub parent_columns: Vec<Column>,
+    /// `OPERATOR(schema.=)`, parent column to the left, child column to the right.
     pub operators: Vec<String>,
-    /// The parent columns' types, to cast to.
-    pub types: Vec<String>,
 }
 
 const FOREIGN_KEYS: &str = "
@@ -37,7 +37,7 @@ const FOREIGN_KEYS: &str = "
            pg_catalog.array_agg(ca.attname::pg_catalog.text ORDER BY k.n),
            pg_catalog.array_agg(pa.attname::pg_catalog.text ORDER BY k.n),
            pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY k.n),
-           pg_catalog.array_agg(pg_catalog.format('%I.%I', ts.nspname, t.typname) ORDER BY k.n)
+           pg_catalog.array_agg(pa.atttypid ORDER BY k.n), pg_catalog.array_agg(ca.atttypid ORDER BY k.n), c.oid
     FROM pg_catalog.pg_constraint c
     CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey), pg_catalog.unnest(c.conpfeqop))
         WITH ORDINALITY AS k (child, parent, op, n)
@@ -45,8 +45,6 @@ const FOREIGN_KEYS: &str = "
     JOIN pg_catalog.pg_attribute pa ON pa.attrelid = c.confrelid AND pa.attnum = k.parent
     JOIN pg_catalog.pg_operator o ON o.oid = k.op
     JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
-    JOIN pg_catalog.pg_type t ON t.oid = pa.atttypid
-    JOIN pg_catalog.pg_namespace ts ON ts.oid = t.typnamespace
     WHERE c.contype = 'f' AND c.conparentid = 0 AND $1 IN (c.conrelid, c.confrelid)
       AND EXISTS (SELECT FROM tombstone.managed m WHERE m.relation = c.conrelid)
       AND EXISTS (SELECT FROM tombstone.managed m WHERE m.relation = c.confrelid)
@@ -66,15 +64,19 @@ pub fn of(relation: pg_sys::Oid) -> Result<Vec<ForeignKey>> {
                 Some("n" | "d") => OnDelete::Wait,
                 _ => OnDelete::Refuse,
             };
+            let columns = |names: Option<Vec<String>>, types: Option<Vec<pg_sys::Oid>>| -> Vec<Column> {
+                let pairs = names.unwrap_or_default().into_iter().zip(types.unwrap_or_default());
+                pairs.map(|(name, kind)| Column { name, kind: ColumnType::new(kind, -1) }).collect()
+            };
             Ok(ForeignKey {
+                oid: row.get::<pg_sys::Oid>(10)?.map_or(0, pg_sys::Oid::to_u32),
                 name: row.get(1)?.unwrap_or_default(),
                 child: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
                 parent: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
                 on_delete,
-                child_columns: row.get(5)?.unwrap_or_default(),
-                parent_columns: row.get(6)?.unwrap_or_default(),
+                child_columns: columns(row.get(5)?, row.get(9)?),
+                parent_columns: columns(row.get(6)?, row.get(8)?),
                 operators: row.get(7)?.unwrap_or_default(),
-                types: row.get(8)?.unwrap_or_default(),
             })
         })
     })

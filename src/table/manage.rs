@@ -74,7 +74,7 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
     let options = validate::complete(&relation, given)?;
     add_deleted_at(&relation, &options)?;
     let number = catalog::insert(relation.oid, &options)?;
-    triggers::attach(number, &relation, &options)?;
+    triggers::attach(number, &relation)?;
     forget_all(relation.oid)
 }
 
@@ -99,9 +99,9 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         if names_other_rows(&before, &options) {
             refuse_while_tombstones_remain(number, &relation, &before, &option)?;
         }
-        add_deleted_at(&relation, &options)?;
+        require_deleted_at(&relation, &options, &option)?;
         catalog::update(relation.oid, &options)?;
-        triggers::attach(number, &relation, &options)?;
+        triggers::attach(number, &relation)?;
         forget_all(relation.oid)
     };
     change().map_err(Into::into)
@@ -119,9 +119,11 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
         if discard.unwrap_or(false) {
             run_as_owner(&relation, &format!("DELETE FROM {} WHERE {} IS NOT NULL", sql(&relation), deleted_at(&options)))?;
         } else if let tombstones @ 1.. = tombstones(&relation, &options)? {
-            return Err(Error::not_ready(format!("table {} holds {tombstones} tombstones", relation.title())).hint(
-                "Restore or purge them first, or discard them: tombstone.unmanage(…, discard => true) deletes their rows.",
-            ));
+            return Err(Error::not_ready(format!("table {} holds tombstones still", relation.title()))
+                .detail(format!("Tombstones in the table: {tombstones}."))
+                .hint(
+                    "Restore or purge them first, or discard them: tombstone.unmanage(…, discard => true) deletes their rows.",
+                ));
         }
         triggers::detach(number, &relation)?;
         forget_all(relation.oid)?;
@@ -248,6 +250,21 @@ fn add_deleted_at(relation: &Relation, options: &Options) -> Result<()> {
     run_as_owner(relation, &format!("ALTER TABLE {} ADD COLUMN {} pg_catalog.timestamptz", sql(relation), ident(name)))
 }
 
+/// Changing an option never adds the column: every tombstone would come to life unsaid.
+fn require_deleted_at(relation: &Relation, options: &Options, option: &str) -> Result<()> {
+    let name = options.deleted_at.as_deref().unwrap_or(options::DELETED_AT);
+    if relation.attribute(name).is_some() {
+        return Ok(());
+    }
+    if option == "deleted_at" {
+        return Err(Error::invalid(format!("option deleted_at: {} has no column \"{name}\"", relation.title()))
+            .hint("Name the column that marks tombstones now."));
+    }
+    Err(Error::not_ready(format!("managed table {} has no column {name} any more", relation.title()))
+        .detail("The option deleted_at names that column.")
+        .hint(format!("Was it renamed? Say so first: SELECT tombstone.configure('{}', 'deleted_at', …);", relation.title())))
+}
+
 fn run_as_owner(relation: &Relation, sql: &str) -> Result<()> {
     acting_as(relation.owner, || Ok(Spi::run(sql)?))
 }
@@ -265,11 +282,11 @@ fn refuse_while_tombstones_remain(number: i32, relation: &Relation, before: &Opt
     refuse_while_held(number, relation)?;
     match tombstones(relation, before)? {
         0 => Ok(()),
-        tombstones => Err(Error::not_ready(format!(
-            "option {option} cannot change while {} holds {tombstones} tombstones",
-            relation.title()
-        ))
-        .hint("Restore or purge them first.")),
+        tombstones => {
+            Err(Error::not_ready(format!("option {option} cannot change while {} holds tombstones", relation.title()))
+                .detail(format!("Tombstones in the table: {tombstones}."))
+                .hint("Restore or purge them first."))
+        }
     }
 }
 

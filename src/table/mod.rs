@@ -18,8 +18,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
+use pgrx::spi::quote_qualified_identifier;
 
-pub use cache::{by_number, by_oid, by_trigger};
+pub use cache::{by_number, by_oid, by_trigger, generation};
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use resolve::{Fits, resolve};
 pub use value::ColumnType;
@@ -71,8 +72,12 @@ pub struct Table {
     pub children: Vec<ForeignKey>,
     /// Foreign keys of this table that refer to other managed ones.
     pub parents: Vec<ForeignKey>,
-    statements: RefCell<HashMap<String, Rc<Statement>>>,
+    statements: RefCell<HashMap<Purpose, Rc<Statement>>>,
 }
+
+/// What a statement about one table is for: what it does, to which selection of rows, along which foreign key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Purpose(pub &'static str, pub &'static str, pub u32);
 
 impl Table {
     /// The qualified name, for SQL.
@@ -87,17 +92,18 @@ impl Table {
 
     /// The name, for messages: as a person would write it.
     pub fn title(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
+        quote_qualified_identifier(&self.schema, &self.name)
     }
 
     /// A statement about this table, planned once: `build` gives its SQL and the types of its parameters.
-    pub fn statement(&self, purpose: impl Into<String>, build: impl FnOnce() -> (String, Vec<pg_sys::Oid>)) -> Rc<Statement> {
-        let mut statements = self.statements.borrow_mut();
-        let prepare = || {
-            let (sql, types) = build();
-            Rc::new(Statement::new(sql, types))
-        };
-        Rc::clone(statements.entry(purpose.into()).or_insert_with(prepare))
+    pub fn statement(&self, purpose: Purpose, build: impl FnOnce() -> (String, Vec<pg_sys::Oid>)) -> Rc<Statement> {
+        if let Some(statement) = self.statements.borrow().get(&purpose) {
+            return Rc::clone(statement);
+        }
+        let (sql, types) = build();
+        let statement = Rc::new(Statement::new(sql, types));
+        self.statements.borrow_mut().insert(purpose, Rc::clone(&statement));
+        statement
     }
 
     /// Runs `act` with the rights of the table's owner.

@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 
 use super::{Table, by_oid, catalog};
 use crate::backend::query::Statement;
+use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
 use crate::settings;
 
@@ -51,10 +52,11 @@ pub fn resolve(relation: Option<pg_sys::Oid>, fits: Fits) -> Result<Rc<Table>> {
 }
 
 fn named(name: &str) -> Result<pg_sys::Oid> {
-    let found = NAMED.with(|statement| statement.rows(&[DatumWithOid::from(name)], |row| Ok(row.get::<pg_sys::Oid>(1)?)))?;
-    found
-        .into_iter()
-        .flatten()
-        .next()
-        .ok_or_else(|| Error::undefined(format!("setting tombstone.default_table names \"{name}\", which is no table")))
+    let unknown = || {
+        Error::undefined(format!("setting tombstone.default_table names \"{name}\", which is no table"))
+            .hint("SET tombstone.default_table = 'schema.table';")
+    };
+    let look_up = || NAMED.with(|statement| statement.rows(&[DatumWithOid::from(name)], |row| Ok(row.get::<pg_sys::Oid>(1)?)));
+    let found = reworded(look_up, |_| unknown())??;
+    found.into_iter().flatten().next().ok_or_else(unknown)
 }

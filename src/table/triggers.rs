@@ -8,14 +8,14 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
 
-use super::catalog::Relation;
-use super::options::{self, Options};
-use crate::backend::ident::{ident, qualified};
+use super::catalog::{self, Relation};
+use crate::backend::ident::qualified;
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::{keeper, own};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 thread_local! {
     static PARTITIONS: &'static Statement = Box::leak(Box::new(Statement::new(
@@ -27,6 +27,14 @@ thread_local! {
            AND $2 = EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = $3::pg_catalog.name)",
         [pg_sys::OIDOID, pg_sys::BOOLOID, pg_sys::TEXTOID],
     )));
+    static DETACHED: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
+         FROM pg_catalog.pg_trigger t
+         JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE t.tgname = $2::pg_catalog.name AND c.oid NOT IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)",
+        [pg_sys::OIDOID, pg_sys::TEXTOID],
+    )));
     static PARTITIONED: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT m.managed, m.relation::pg_catalog.oid FROM tombstone.managed m
          JOIN pg_catalog.pg_class c ON c.oid = m.relation WHERE c.relkind = 'p'",
@@ -35,14 +43,11 @@ thread_local! {
 }
 
 /// Attaches the triggers. Their names sort last: among the BEFORE triggers ours sees the row as the others have left it.
-pub fn attach(number: i32, relation: &Relation, options: &Options) -> Result<()> {
+pub fn attach(number: i32, relation: &Relation) -> Result<()> {
     let table = qualified(&relation.schema, &relation.name);
-    let deleted_at = ident(options.deleted_at.as_deref().unwrap_or(options::DELETED_AT));
     for trigger in [
-        format!(
-            "zz_tombstone_update BEFORE UPDATE ON {table} FOR EACH ROW \
-             WHEN ((OLD.{deleted_at} IS NULL) IS DISTINCT FROM (NEW.{deleted_at} IS NULL)) EXECUTE FUNCTION tombstone.on_update()"
-        ),
+        // No WHEN: Postgres reads its text anew in every statement, which costs more than the call that it saves.
+        format!("zz_tombstone_update BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_update()"),
         format!("zz_tombstone_delete AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_delete()"),
         format!("zz_tombstone_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"),
     ] {
@@ -84,17 +89,33 @@ fn guard_partitions(number: i32, root: pg_sys::Oid) -> Result<()> {
 /// The partitions of `root`, at every level, that have the guard or have it not; and the owner of each.
 fn partitions(root: pg_sys::Oid, guarded: bool, guard: &str) -> Result<Vec<(String, pg_sys::Oid)>> {
     let arguments = [DatumWithOid::from(root), DatumWithOid::from(guarded), DatumWithOid::from(guard)];
-    acting_as(keeper(), || {
-        PARTITIONS.with(|statement| {
-            statement.rows(&arguments, |row| {
-                let (schema, name) = (row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default());
-                Ok((qualified(&schema, &name), row.get(3)?.unwrap_or(pg_sys::InvalidOid)))
-            })
-        })
-    })
+    acting_as(keeper(), || PARTITIONS.with(|statement| statement.rows(&arguments, named)))
 }
 
-/// Event trigger on ddl_command_end: a partition created or attached just now gets its guard.
+/// Name and owner of a relation, from a row of (schema, name, owner).
+fn named(row: &SpiHeapTupleData) -> Result<(String, pg_sys::Oid)> {
+    let (schema, name) = (row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default());
+    Ok((qualified(&schema, &name), row.get(3)?.unwrap_or(pg_sys::InvalidOid)))
+}
+
+/// A partition just detached loses its guard; while a record of the table is on hold it cannot be detached, as nothing
+/// would guard its rows any more.
+fn release_detached(number: i32, root: pg_sys::Oid) -> Result<()> {
+    let guard = guard(number);
+    let arguments = [DatumWithOid::from(root), DatumWithOid::from(guard.as_str())];
+    let detached = acting_as(keeper(), || DETACHED.with(|statement| statement.rows(&arguments, named)))?;
+    for (partition, owner) in detached {
+        if catalog::holds_in(number)? > 0 {
+            return Err(Error::on_hold(format!("cannot detach partition {partition} of table {}", catalog::title(root)))
+                .detail("Records of the table are on hold.")
+                .hint("End the holds first, with tombstone.release()."));
+        }
+        run_as(owner, &format!("DROP TRIGGER {guard} ON {partition}"))?;
+    }
+    Ok(())
+}
+
+/// Event trigger on ddl_command_end: follows the partitions that were created, attached or detached just now.
 #[pg_extern(sql = false)]
 fn on_partition() -> Result<(), ErrorReport> {
     let guard = || -> Result<()> {
@@ -109,6 +130,7 @@ fn on_partition() -> Result<(), ErrorReport> {
         })?;
         for (number, root) in partitioned {
             guard_partitions(number, root)?;
+            release_detached(number, root)?;
         }
         Ok(())
     };

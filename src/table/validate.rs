@@ -4,6 +4,7 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::{Spi, pg_sys};
 use serde_json::Value;
 
+use super::ColumnType;
 use super::catalog::{Attribute, Relation};
 use super::options::{self, DELETED_AT, IN_PLACE, Options};
 use crate::backend::expression::is_one_expression;
@@ -50,7 +51,7 @@ fn fit_for_management(relation: &Relation) -> Result<()> {
     }
     match relation {
         Relation { persistence: 't', .. } => unfit("a temporary table"),
-        Relation { has_children: true, .. } => unfit("the parent of inheriting tables, whose rows have no triggers of its"),
+        Relation { has_children: true, .. } => unfit("inherited by other tables, whose rows its triggers do not reach"),
         _ if ["pg_catalog", "information_schema", "tombstone"].contains(&relation.schema.as_str()) => unfit("a system table"),
         _ => Ok(()),
     }
@@ -246,7 +247,12 @@ fn expressions(relation: &Relation, options: &Options) -> Result<()> {
         [TEXTOID, VARCHAROID, NAMEOID, BPCHAROID, REGROLEOID, TEXTARRAYOID, VARCHARARRAYOID, NAMEARRAYOID, REGROLEARRAYOID];
     let times = [TIMESTAMPTZOID, TIMESTAMPOID, DATEOID];
     if let Some(kind) = &options.kind {
-        expression(relation, "kind", kind)?;
+        let found = expression(relation, "kind", kind)?;
+        if ColumnType::new(found, -1).is_row() {
+            return Err(
+                Error::invalid("option kind must be one value, not a row").hint("Events name a kind; they carry no data.")
+            );
+        }
     }
     if let Some(owners) = &options.owners {
         let found = expression(relation, "owners", owners)?;

@@ -28,6 +28,7 @@ pub struct ColumnType {
     modifier: i32,
     /// The type to compare and pass along; of a domain, what it stands on.
     base: pg_sys::Oid,
+    base_modifier: i32,
     length: i16,
     by_value: bool,
     alignment: core::ffi::c_char,
@@ -40,6 +41,7 @@ impl ColumnType {
             declared,
             modifier,
             base: pg_sys::InvalidOid,
+            base_modifier: modifier,
             length: 0,
             by_value: false,
             alignment: 0,
@@ -48,7 +50,7 @@ impl ColumnType {
         let mut is_varlena = false;
         // SAFETY: catalog look-ups of a type that a column has.
         unsafe {
-            this.base = pg_sys::getBaseType(declared);
+            this.base = pg_sys::getBaseTypeAndTypmod(declared, &mut this.base_modifier);
             pg_sys::get_typlenbyvalalign(this.base, &mut this.length, &mut this.by_value, &mut this.alignment);
             pg_sys::getTypeOutputInfo(this.base, &mut this.output, &mut is_varlena);
         }
@@ -90,30 +92,65 @@ impl ColumnType {
         }
     }
 
+    /// The type behind a domain, to cast to.
+    pub fn base_sql(&self) -> String {
+        // SAFETY: returns a fresh C string.
+        unsafe { text_of(pg_sys::format_type_be_qualified(self.base)) }
+    }
+
+    /// The type as a person calls it.
+    fn title(&self) -> String {
+        // SAFETY: returns a fresh C string.
+        unsafe { text_of(pg_sys::format_type_extended(self.declared, self.modifier, pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN as u16)) }
+    }
+
     /// The value that key text stands for: its UTF-8 bytes for bytea, else what the type's input function reads.
     ///
-    /// 22023 where it is no such value; `what` is named in the message.
+    /// Of a domain, what the type behind it reads, as in `WHERE id = '…'`: a domain's CHECK is its owner's code, and who asks
+    /// for a record runs none of that. 22023 where it is no such value; `what` is named in the message.
     pub fn read_key(&self, text: &str, what: &str) -> Result<pg_sys::Datum> {
         if self.base == pg_sys::BYTEAOID {
             let bytes = key_text::text_to_bytes(text).map_err(|wrong| Error::invalid(format!("{what} {wrong}")))?;
             return Ok(bytes.into_datum().unwrap_or(pg_sys::Datum::from(0)));
         }
-        self.read(text, what)
+        self.read_as(self.base, self.base_modifier, text, what)
     }
 
-    /// The value that the type's input function reads from `text`; 22023 where it is none.
+    /// The value that the declared type's input function reads from `text`; 22023 where it is none.
     pub fn read(&self, text: &str, what: &str) -> Result<pg_sys::Datum> {
+        self.read_as(self.declared, self.modifier, text, what)
+    }
+
+    fn read_as(&self, kind: pg_sys::Oid, modifier: i32, text: &str, what: &str) -> Result<pg_sys::Datum> {
         let read = || {
             let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
             let text = c_string(text);
-            // SAFETY: the declared type's own input function, called as Postgres calls it.
+            // SAFETY: the type's own input function, called as Postgres calls it.
             unsafe {
-                pg_sys::getTypeInputInfo(self.declared, &mut input, &mut parameter);
-                pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, self.modifier)
+                pg_sys::getTypeInputInfo(kind, &mut input, &mut parameter);
+                pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, modifier)
             }
         };
         let plain = || with_settings(self.text_settings(), read);
-        reworded(plain, |error| Error::invalid(format!("{what} is not a value of type {}", self.sql())).detail(error.summary()))
+        reworded(plain, |error| {
+            Error::invalid(format!("{what} is not a value of type {}", self.title())).detail(error.summary())
+        })
+    }
+
+    /// Whether two values are the same to the last bit: then they are equal, whatever the type calls equal.
+    ///
+    /// # Safety
+    /// Both are values of this type.
+    pub unsafe fn identical(&self, one: pg_sys::Datum, other: pg_sys::Datum) -> bool {
+        // SAFETY: by contract of this function.
+        unsafe { pg_sys::datumIsEqual(one, other, self.by_value, self.length as i32) }
+    }
+
+    /// Whether values of this type are rows.
+    pub fn is_row(&self) -> bool {
+        // SAFETY: a catalog look-up.
+        let kind = || unsafe { pg_sys::get_typtype(self.base) } as u8;
+        self.base == pg_sys::RECORDOID || kind() == pg_sys::TYPTYPE_COMPOSITE
     }
 
     /// The key text of a value.

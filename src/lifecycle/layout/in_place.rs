@@ -4,37 +4,34 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
 use super::{Found, Layout, Lock, Standing};
+use crate::backend::ident::literal;
 use crate::error::Result;
 use crate::lifecycle::rows::{Clause, Rows};
 use crate::log::event::stamp_argument;
-use crate::table::Table;
+use crate::table::{Purpose, Table};
 
 pub struct InPlace;
 
 impl Layout for InPlace {
     fn soft_delete(&self, table: &Table, rows: &Rows) -> Result<u64> {
-        let clause = rows.clause(table);
-        let statement = table.statement(format!("soft_delete {}", clause.name), || {
-            let Clause { from, condition, types, .. } = &clause;
-            let blank = blank_already(table, rows).map_or(String::new(), |blank| format!(" AND NOT ({blank})"));
+        let statement = table.statement(Purpose("soft_delete", rows.name(), 0), || {
+            let Clause { from, condition, types, .. } = rows.clause(table);
             let (target, column) = (table.sql(), table.deleted_at.sql());
-            let from = if from.is_empty() { String::new() } else { format!(" FROM {from}") };
+            let not_blank = blank_already(table, rows).map_or(String::new(), |blank| format!(" AND NOT ({blank})"));
             let sql = format!(
-                "UPDATE {target} AS t SET {column} = pg_catalog.now(){from} WHERE {condition} AND t.{column} IS NULL{blank}"
+                "UPDATE {target} AS t SET {column} = pg_catalog.now(){} WHERE {condition} AND t.{column} IS NULL{not_blank}",
+                joined(" FROM", &from)
             );
-            (sql, types.clone())
+            (sql, types)
         });
         statement.execute(&rows.arguments(table))
     }
 
     fn restore(&self, table: &Table, rows: &Rows, stamp: Option<i64>) -> Result<u64> {
-        let clause = rows.clause(table);
-        let purpose = format!("restore {} {}", clause.name, stamp.is_some());
-        let statement = table.statement(purpose, || {
-            let Clause { from, condition, types, .. } = &clause;
+        let verb = if stamp.is_some() { "restore stamped" } else { "restore" };
+        let statement = table.statement(Purpose(verb, rows.name(), 0), || {
+            let Clause { from, condition, mut types, .. } = rows.clause(table);
             let (target, column) = (table.sql(), table.deleted_at.sql());
-            let from = if from.is_empty() { String::new() } else { format!(" FROM {from}") };
-            let mut types = types.clone();
             let deleted = match stamp {
                 Some(_) => {
                     types.push(pg_sys::TIMESTAMPTZOID);
@@ -42,6 +39,7 @@ impl Layout for InPlace {
                 }
                 None => format!("t.{column} IS NOT NULL"),
             };
+            let from = joined(" FROM", &from);
             (format!("UPDATE {target} AS t SET {column} = NULL{from} WHERE {condition} AND {deleted}"), types)
         });
         let mut arguments = rows.arguments(table);
@@ -52,32 +50,29 @@ impl Layout for InPlace {
     }
 
     fn purge(&self, table: &Table, rows: &Rows) -> Result<u64> {
-        let clause = rows.clause(table);
-        let statement = table.statement(format!("purge {}", clause.name), || {
-            let Clause { from, condition, types, .. } = &clause;
-            let using = if from.is_empty() { String::new() } else { format!(" USING {from}") };
-            (format!("DELETE FROM {} AS t{using} WHERE {condition}", table.sql()), types.clone())
+        let statement = table.statement(Purpose("purge", rows.name(), 0), || {
+            let Clause { from, condition, types, .. } = rows.clause(table);
+            (format!("DELETE FROM {} AS t{} WHERE {condition}", table.sql(), joined(" USING", &from)), types)
         });
         statement.execute(&rows.arguments(table))
     }
 
     fn find(&self, table: &Table, rows: &Rows, lock: Lock) -> Result<Vec<Found>> {
-        let clause = rows.clause(table);
-        let statement = table.statement(format!("find {} {lock:?}", clause.name), || {
-            let Clause { from, condition, types, ordinal, .. } = &clause;
-            let lock = match lock {
-                Lock::None => "",
-                Lock::Update => " FOR NO KEY UPDATE OF t",
-                Lock::Delete => " FOR UPDATE OF t",
-            };
+        let (verb, locking) = match lock {
+            Lock::None => ("find", ""),
+            Lock::Update => ("find to update", " FOR NO KEY UPDATE OF t"),
+            Lock::Delete => ("find to delete", " FOR UPDATE OF t"),
+        };
+        let statement = table.statement(Purpose(verb, rows.name(), 0), || {
+            let Clause { from, condition, types, ordinal } = rows.clause(table);
             let version = table.version.as_ref().map_or("NULL".into(), |version| format!("t.{}", version.sql()));
-            let from = if from.is_empty() { String::new() } else { format!(", {from}") };
             let sql = format!(
-                "SELECT {ordinal}, {version}::pg_catalog.int8, t.{} FROM {} AS t{from} WHERE {condition} ORDER BY 1, 2{lock}",
+                "SELECT {ordinal}, {version}::pg_catalog.int8, t.{} FROM {} AS t{} WHERE {condition} ORDER BY 1, 2{locking}",
                 table.deleted_at.sql(),
                 table.sql(),
+                joined(",", &from),
             );
-            (sql, types.clone())
+            (sql, types)
         });
         statement.rows(&rows.arguments(table), |row| {
             let stamp = row.get::<TimestampWithTimeZone>(3)?.map(|at| at.into_inner());
@@ -90,6 +85,11 @@ impl Layout for InPlace {
     }
 }
 
+/// `word from`, or nothing where there is nothing to join with.
+fn joined(word: &str, from: &str) -> String {
+    if from.is_empty() { String::new() } else { format!("{word} {from}") }
+}
+
 /// Of versions: that the row holds its tombstone values already, from before it was managed. Seed 000 wants no second write.
 fn blank_already(table: &Table, rows: &Rows) -> Option<String> {
     if !matches!(rows, Rows::UpTo(..)) || table.redactions.is_empty() {
@@ -100,11 +100,11 @@ fn blank_already(table: &Table, rows: &Rows) -> Option<String> {
         match (&redaction.text, kind.equals()) {
             (None, _) => format!("t.{column} IS NULL"),
             (Some(text), Some(equals)) => {
-                format!("COALESCE(t.{column} {equals} {}::{}, false)", crate::backend::ident::literal(text), kind.sql())
+                format!("COALESCE(t.{column} {equals} {}::{}, false)", literal(text), kind.sql())
             }
             (Some(text), None) => format!(
                 "COALESCE(t.{column}::pg_catalog.text OPERATOR(pg_catalog.=) {}::{}::pg_catalog.text, false)",
-                crate::backend::ident::literal(text),
+                literal(text),
                 kind.sql()
             ),
         }
