@@ -27,9 +27,7 @@ test-all: ## Run the whole suite on PostgreSQL 14 to 18
 	@for major in 14 15 16 17 18; do PG=$$major PG_CONFIG= scripts/test || exit 1; done
 
 bench: ## Build for release and measure
-	@scripts/setup
-	@scripts/install release
-	@benches/run
+	@scripts/bench
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -106,6 +106,35 @@ mod tests {
         assert_eq!(value::<i64>("SELECT records FROM tombstone.deletions"), 1);
     }
 
+    /// Entries are written past the table's CHECK constraints; they must hold all the same.
+    #[pg_test]
+    fn every_entry_keeps_the_tables_constraints() {
+        numbers(10);
+        run("CREATE TABLE part (id int, version int, number int REFERENCES number ON DELETE CASCADE, deleted_at timestamptz,
+                                PRIMARY KEY (id, version))");
+        run("INSERT INTO part SELECT n / 3, n, n FROM generate_series(1, 10) n");
+        run(r#"SELECT tombstone.manage('part', version => 'version')"#);
+        run("SELECT tombstone.soft_delete('1', 'number', 'why')");
+        run("SELECT tombstone.undo(deletion) FROM tombstone.deletions");
+        run("SELECT tombstone.tombstone_value_states('2', 7)");
+        run("SELECT tombstone.restore('2', 'part')");
+        run("UPDATE number SET deleted_at = now() WHERE id > 5");
+        run("DELETE FROM number");
+        assert!(value::<i64>("SELECT count(*) FROM tombstone.event") > 8);
+        let constraints = "SELECT array_agg(pg_get_expr(conbin, conrelid) ORDER BY conname)
+                           FROM pg_constraint WHERE conrelid = 'tombstone.event'::regclass AND contype = 'c'";
+        let constraints: Vec<String> = value(constraints);
+        assert!(constraints.len() > 5);
+        for constraint in constraints {
+            let broken = format!("SELECT count(*) FROM tombstone.event WHERE NOT ({constraint})");
+            assert_eq!(value::<i64>(&broken), 0, "{constraint}");
+        }
+        let nulls = "SELECT count(*) FROM tombstone.event e, pg_attribute a
+                     WHERE a.attrelid = 'tombstone.event'::regclass AND a.attnum > 0 AND a.attnotnull
+                       AND to_jsonb(e) -> a.attname::text = 'null'";
+        assert_eq!(value::<i64>(nulls), 0);
+    }
+
     #[pg_test]
     fn trigger_functions_are_not_to_be_called() {
         let (code, _) = refusal("SELECT tombstone.on_drop()");

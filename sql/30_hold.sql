@@ -2,7 +2,7 @@
 -- Written only by hold() and release(); carried by pg_dump.
 
 CREATE TABLE tombstone.held (
-    managed integer     NOT NULL REFERENCES tombstone.managed ON DELETE CASCADE,
+    managed integer     NOT NULL REFERENCES tombstone.managed,
     id      text        NOT NULL,
     at      timestamptz NOT NULL DEFAULT now(),
     actor   text        NOT NULL,

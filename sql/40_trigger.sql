@@ -21,8 +21,8 @@ CREATE FUNCTION tombstone.on_drop() RETURNS event_trigger
 COMMENT ON FUNCTION tombstone.on_drop() IS
     'Event trigger: a dropped table is managed no longer; refuses the drop while a record is on hold.';
 
+-- Of every command: DROP TYPE … CASCADE takes typed tables along.
 CREATE EVENT TRIGGER tombstone_on_drop ON sql_drop
-    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
     EXECUTE FUNCTION tombstone.on_drop();
 COMMENT ON EVENT TRIGGER tombstone_on_drop IS
     'Takes dropped tables out of tombstone.managed, and protects held records from DROP.';

@@ -92,6 +92,11 @@ impl Error {
         self
     }
 
+    /// Whether it is 23503.
+    pub fn is_foreign_key(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+    }
+
     pub fn code(&self) -> PgSqlErrorCode {
         self.code
     }

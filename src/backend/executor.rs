@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::{pg_guard, pg_sys};
 
 thread_local! {
@@ -31,19 +32,22 @@ pub fn depth() -> u32 {
     DEPTH.get().max(1)
 }
 
-/// One level deeper, until dropped: also when an error unwinds.
-struct Deeper;
+/// One level deeper, until dropped: also when an error unwinds. Puts back the level it found, whatever happened inside.
+struct Deeper {
+    found: u32,
+}
 
 impl Deeper {
     fn new() -> Self {
-        DEPTH.set(DEPTH.get() + 1);
-        Deeper
+        let found = DEPTH.get();
+        DEPTH.set(found + 1);
+        Deeper { found }
     }
 }
 
 impl Drop for Deeper {
     fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
+        DEPTH.set(self.found);
     }
 }
 
@@ -59,7 +63,7 @@ unsafe extern "C-unwind" fn on_run(
     // SAFETY: hands on exactly what the hook was given.
     unsafe {
         match PREVIOUS_RUN.get() {
-            Some(previous) => previous(query, direction, count, execute_once),
+            Some(previous) => guarded(|| previous(query, direction, count, execute_once)),
             None => pg_sys::standard_ExecutorRun(query, direction, count, execute_once),
         }
     }
@@ -72,7 +76,7 @@ unsafe extern "C-unwind" fn on_run(query: *mut pg_sys::QueryDesc, direction: pg_
     // SAFETY: hands on exactly what the hook was given.
     unsafe {
         match PREVIOUS_RUN.get() {
-            Some(previous) => previous(query, direction, count),
+            Some(previous) => guarded(|| previous(query, direction, count)),
             None => pg_sys::standard_ExecutorRun(query, direction, count),
         }
     }
@@ -85,7 +89,7 @@ unsafe extern "C-unwind" fn on_finish(query: *mut pg_sys::QueryDesc) {
         // SAFETY: hands on exactly what the hook was given.
         unsafe {
             match PREVIOUS_FINISH.get() {
-                Some(previous) => previous(query),
+                Some(previous) => guarded(|| previous(query)),
                 None => pg_sys::standard_ExecutorFinish(query),
             }
         }

@@ -23,12 +23,18 @@ pub fn actor() -> String {
     }
 }
 
-/// Runs `act` with the rights of `role`, in a security-restricted operation, with the search path pinned.
-///
-/// The row security of `role`'s own tables does not bind it, not even FORCE: what it does here is what Postgres' own
-/// foreign-key triggers do.
+/// Runs `act` with the rights of `role`, in a security-restricted operation, with the search path pinned: for our own
+/// catalogs, for definitions, and for expressions that somebody else wrote.
 pub fn acting_as<T>(role: pg_sys::Oid, act: impl FnOnce() -> T) -> T {
-    let _switched = Switched::to(role);
+    let _switched = Switched::to(role, pg_sys::SECURITY_RESTRICTED_OPERATION);
+    act()
+}
+
+/// Runs `act` with the rights of `role`, with the search path pinned, to write rows of its tables.
+///
+/// Row security does not bind it, not even FORCE, and its deferred constraints work: it is what Postgres' own foreign keys do.
+pub fn writing_as<T>(role: pg_sys::Oid, act: impl FnOnce() -> T) -> T {
+    let _switched = Switched::to(role, 0);
     act()
 }
 
@@ -39,14 +45,13 @@ struct Switched {
 }
 
 impl Switched {
-    fn to(role: pg_sys::Oid) -> Self {
+    fn to(role: pg_sys::Oid, restriction: u32) -> Self {
         let mut before = Switched { role: pg_sys::InvalidOid, context: 0, guc_level: None };
         // SAFETY: saves and sets backend-local state; an error's (sub)transaction abort restores both by itself.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut before.role, &mut before.context);
-            let restricted =
-                pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_NOFORCE_RLS;
-            pg_sys::SetUserIdAndSecContext(role, before.context | restricted as i32);
+            let context = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS | restriction;
+            pg_sys::SetUserIdAndSecContext(role, before.context | context as i32);
         }
         before.guc_level = pin(&[(c"search_path", PINNED_SEARCH_PATH)]);
         before
@@ -111,7 +116,7 @@ fn unpin(level: Option<i32>) {
 pub fn row_security_binds(relation: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up; noError, so that row_security = off fails only when a query runs.
     let verdict = unsafe { pg_sys::check_enable_rls(relation, pg_sys::InvalidOid, true) };
-    verdict as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED as u32
+    verdict as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED
 }
 
 /// Whether `role` has the privileges of `other`: is it, is a member that inherits from it, or is superuser.

@@ -4,14 +4,17 @@ use std::cell::Cell;
 
 use pgrx::{pg_guard, pg_sys};
 
+/// Told which table's definition may have changed; `None`: any.
+type OnChange = fn(Option<pg_sys::Oid>);
+
 thread_local! {
-    static ON_CHANGE: Cell<Option<fn(Option<pg_sys::Oid>)>> = const { Cell::new(None) };
+    static ON_CHANGE: Cell<Option<OnChange>> = const { Cell::new(None) };
 }
 
 /// Calls `on_change` whenever the definition of a table (`None`: of any) may have changed. Called at load.
 ///
 /// `on_change` may run in the midst of anything: it must do no more than take note.
-pub fn watch(on_change: fn(Option<pg_sys::Oid>)) {
+pub fn watch(on_change: OnChange) {
     ON_CHANGE.set(Some(on_change));
     // SAFETY: registers functions that live as long as the library.
     unsafe {

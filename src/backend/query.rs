@@ -10,6 +10,7 @@ use pgrx::spi::{SpiError, SpiHeapTupleData};
 use pgrx::{Spi, pg_sys};
 
 use crate::backend::identity::c_string;
+use crate::backend::transaction::keeps_snapshot;
 use crate::error::Result;
 
 /// One statement, planned at first use and kept for as long as this value lives.
@@ -27,6 +28,8 @@ enum Sees {
     /// What is committed at this moment, whatever snapshot the transaction keeps (REPEATABLE READ), and what this
     /// transaction itself wrote. Postgres asks its foreign keys in the same way.
     Latest,
+    /// Of a write: the same, but where the transaction keeps a snapshot that would have missed a row, 40001.
+    LatestOrFail,
 }
 
 /// A row of a result, while SPI is connected.
@@ -66,6 +69,11 @@ impl Statement {
         self.run(arguments, Sees::Transaction, |processed, _| Ok(processed))
     }
 
+    /// The same for a write that must miss no row committed by now: 40001 where the transaction's snapshot would.
+    pub fn execute_on_latest(&self, arguments: &[DatumWithOid]) -> Result<u64> {
+        self.run(arguments, Sees::LatestOrFail, |processed, _| Ok(processed))
+    }
+
     /// Runs it; reads each row with `read`.
     pub fn rows<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(&SpiHeapTupleData) -> Result<T>) -> Result<Vec<T>> {
         self.run(arguments, Sees::Transaction, |_, rows| rows.iter().map(|row| read(&row.data()?)).collect())
@@ -74,6 +82,11 @@ impl Statement {
     /// Runs it; the values of the first row it finds, none of them NULL, copied into the caller's memory context.
     pub fn first_row(&self, arguments: &[DatumWithOid]) -> Result<Option<Vec<pg_sys::Datum>>> {
         self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.first().map(Row::values)))
+    }
+
+    /// The same of every row.
+    pub fn value_rows(&self, arguments: &[DatumWithOid]) -> Result<Vec<Vec<pg_sys::Datum>>> {
+        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.iter().map(Row::values).collect()))
     }
 
     /// The first column of the first row it finds in what is committed now. Reads only.
@@ -101,6 +114,11 @@ impl Statement {
                         let (now, none) = (pg_sys::GetLatestSnapshot(), ptr::null_mut());
                         pg_sys::SPI_execute_snapshot(plan, values, nulls, now, none, true, false, 0)
                     }
+                    Sees::LatestOrFail if keeps_snapshot() => {
+                        let (now, kept) = (pg_sys::GetLatestSnapshot(), pg_sys::GetTransactionSnapshot());
+                        pg_sys::SPI_execute_snapshot(plan, values, nulls, now, kept, false, true, 0)
+                    }
+                    Sees::LatestOrFail => pg_sys::SPI_execute_plan(plan, values, nulls, false, 0),
                 }
             };
             Spi::check_status(status)?;

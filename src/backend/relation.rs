@@ -4,6 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use crate::error::{Error, Result};
+
 /// One of the extension's own tables; InvalidOid after DROP EXTENSION.
 pub fn own(name: &CStr) -> pg_sys::Oid {
     // SAFETY: catalog look-ups by name.
@@ -40,10 +42,28 @@ pub fn is_empty_file(relation: pg_sys::Oid) -> bool {
     }
 }
 
-/// Locks `relation` against every other change of its definition, to the transaction's end.
-pub fn lock_definition(relation: pg_sys::Oid) {
+/// What a lock on a relation is taken for; held to the transaction's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockFor {
+    Reading,
+    /// Writing rows: waits for changes of its definition and options.
+    Writing,
+    /// Changing its definition or options: waits for writers.
+    Configuring,
+    /// Ending its management: waits for everybody.
+    Ending,
+}
+
+/// Locks `relation`. Whoever looks up what is cached about it afterwards has heard of every change made before.
+pub fn lock(relation: pg_sys::Oid, what_for: LockFor) {
+    let mode = match what_for {
+        LockFor::Reading => pg_sys::AccessShareLock,
+        LockFor::Writing => pg_sys::RowExclusiveLock,
+        LockFor::Configuring => pg_sys::ShareRowExclusiveLock,
+        LockFor::Ending => pg_sys::AccessExclusiveLock,
+    };
     // SAFETY: takes a lock that the transaction's end releases.
-    unsafe { pg_sys::LockRelationOid(relation, pg_sys::ShareRowExclusiveLock as i32) };
+    unsafe { pg_sys::LockRelationOid(relation, mode as i32) };
 }
 
 /// The next number of one of the extension's own sequences, as its keeper would draw it.
@@ -53,17 +73,24 @@ pub fn draw(sequence: &CStr) -> i64 {
 }
 
 /// Appends a row to one of the extension's own tables, past privileges, defaults, constraints and triggers, with its indexes.
-pub fn append(table: &CStr, row: &[Option<pg_sys::Datum>]) {
+pub fn append(table: &CStr, row: &[Option<pg_sys::Datum>]) -> Result<()> {
     let mut values: Vec<pg_sys::Datum> = row.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
     let mut nulls: Vec<bool> = row.iter().map(Option::is_none).collect();
     // SAFETY: as many values as the table has columns, of their types: both are fixed by the extension's script.
     unsafe {
         let relation = pg_sys::table_open(own(table), pg_sys::RowExclusiveLock as i32);
-        debug_assert_eq!((*(*relation).rd_att).natts as usize, row.len());
+        if (*(*relation).rd_att).natts as usize != row.len() {
+            return Err(Error::not_ready(format!(
+                "table tombstone.{} is not as this version of pg_tombstone made it",
+                table.to_string_lossy()
+            ))
+            .hint("ALTER EXTENSION pg_tombstone UPDATE;"));
+        }
         let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::CatalogTupleInsert(relation, tuple);
         pg_sys::heap_freetuple(tuple);
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
         pg_sys::CommandCounterIncrement();
     }
+    Ok(())
 }

@@ -2,50 +2,70 @@
 
 use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgTryBuilder, pg_sys};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
+use pgrx::{PgLogLevel, PgTryBuilder, pg_sys};
 
 use crate::error::{Error, Result};
 
 /// Runs `act` in a subtransaction: committed on `Ok`, rolled back on `Err` and on any error Postgres raises.
 ///
-/// Cancellation and shutdown are not failures of `act`: they pass through.
+/// What is no failure of `act` (a cancellation, a shutdown, a deadlock, a serialization failure) is raised on, after the
+/// subtransaction is rolled back like any other.
 pub fn attempt<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = Outer::begin();
-    let outcome = caught(act);
-    match &outcome {
-        Ok(_) => outer.commit(),
-        Err(_) => outer.roll_back(),
+    match caught(act) {
+        Ok(Ok(value)) => {
+            outer.commit();
+            Ok(value)
+        }
+        outcome => outer.roll_back_with(outcome),
     }
-    outcome
 }
 
 /// Runs `act` in a subtransaction that is rolled back whatever comes of it.
 pub fn rehearse<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = Outer::begin();
     let outcome = caught(act);
-    outer.roll_back();
-    outcome
+    outer.roll_back_with(outcome)
 }
 
 /// Turns an error Postgres raises inside `act` into ours, with `reword`. The transaction stays doomed: whoever gets the
 /// `Err` must raise it.
 pub fn reworded<T>(act: impl FnOnce() -> T, reword: impl Fn(Error) -> Error) -> Result<T> {
-    caught(|| Ok(act())).map_err(reword)
+    match caught(|| Ok(act())) {
+        Ok(outcome) => outcome.map_err(reword),
+        Err(error) => raise(error),
+    }
 }
 
-fn caught<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    PgTryBuilder::new(AssertUnwindSafe(act))
+/// `Ok` of what came of `act`, an error raised by Postgres made ours; `Err` of what is to be raised on.
+///
+/// Postgres' own copy of the error is gone when this returns, so it is ours, not the original, that is raised on.
+fn caught<T>(act: impl FnOnce() -> Result<T>) -> Result<Result<T>> {
+    let ours = |report: &ErrorReportWithLevel| {
+        Error::caught(report.sql_error_code(), report.message(), report.detail(), report.hint())
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok(act())))
         .catch_others(|cause| match &cause {
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) if !passes_through(report) => {
-                Err(Error::caught(report.sql_error_code(), report.message(), report.detail(), report.hint()))
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+                if passes_through(report) {
+                    Err(ours(report))
+                } else {
+                    Ok(Err(ours(report)))
+                }
             }
-            _ => cause.rethrow(),
+            CaughtError::RustPanic { ereport, .. } => Err(ours(ereport)),
         })
         .execute()
 }
 
-fn passes_through(report: &pgrx::pg_sys::panic::ErrorReportWithLevel) -> bool {
+/// Raises `error`.
+fn raise(error: Error) -> ! {
+    ErrorReport::from(error).report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+fn passes_through(report: &ErrorReportWithLevel) -> bool {
     use pgrx::PgSqlErrorCode::*;
     matches!(
         report.sql_error_code(),
@@ -81,10 +101,15 @@ impl Outer {
         self.put_back();
     }
 
-    fn roll_back(self) {
+    /// Rolls back, then returns the outcome, or raises it on.
+    fn roll_back_with<T>(self, outcome: Result<Result<T>>) -> Result<T> {
         // SAFETY: as above.
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         self.put_back();
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => raise(error),
+        }
     }
 
     fn put_back(&self) {

@@ -28,6 +28,21 @@ pub fn watch(watch: &'static Watch) {
     }
 }
 
+/// Runs `act` with a snapshot to run SQL under, as no statement provides one at a transaction's end.
+pub fn with_snapshot(act: impl FnOnce()) {
+    // SAFETY: pushed and popped here; an error's abort pops by itself.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+    act();
+    // SAFETY: as above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+}
+
+/// Whether every statement of the transaction sees what its first one saw (REPEATABLE READ, SERIALIZABLE).
+pub fn keeps_snapshot() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// The subtransaction we are in.
 pub fn current_subtransaction() -> pg_sys::SubTransactionId {
     // SAFETY: reads backend-local state.

@@ -18,7 +18,7 @@ thread_local! {
         [],
     )));
     static HELD: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT gone.identity, pg_catalog.count(*)
+        "SELECT gone.identity
          FROM (SELECT o.object_identity, m.managed FROM pg_catalog.pg_event_trigger_dropped_objects() o
                JOIN tombstone.managed m ON m.relation = o.objid
                WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0
@@ -27,7 +27,7 @@ thread_local! {
                FROM pg_catalog.pg_event_trigger_dropped_objects() o
                JOIN tombstone.managed m ON o.address_names[3] = $1 OPERATOR(pg_catalog.||) m.managed::pg_catalog.text
                WHERE o.object_type = 'trigger' AND NOT o.original) AS gone (identity, managed)
-         JOIN tombstone.held h USING (managed) GROUP BY 1",
+         JOIN tombstone.held h USING (managed) ORDER BY 1 LIMIT 1",
         [pg_sys::TEXTOID],
     )));
     static FORGET: &'static Statement = Box::leak(Box::new(Statement::new(
@@ -43,22 +43,16 @@ fn on_drop(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     if !fired {
         return Err(Error::not_a_trigger("this function is an event trigger, not to be called").into());
     }
-    if own(c"managed") == pg_sys::InvalidOid {
+    if own(c"managed") == pg_sys::InvalidOid || own(c"held") == pg_sys::InvalidOid {
         return Ok(()); // the extension itself is being dropped
     }
     acting_as(keeper(), forget_dropped).map_err(Into::into)
 }
 
 fn forget_dropped() -> Result<()> {
-    let held = HELD.with(|statement| {
-        statement.rows(&[DatumWithOid::from(GUARD)], |row| {
-            Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default()))
-        })
-    })?;
-    if let Some((table, holds)) = held.first() {
+    if let Some(table) = HELD.with(|statement| statement.latest(&[DatumWithOid::from(GUARD)]))? {
         return Err(Error::on_hold(format!("cannot drop table {table}: records are on hold"))
-            .detail(format!("Holds in the managed table: {holds}."))
-            .hint("End the holds first, with tombstone.release()."));
+            .hint("See tombstone.holds; tombstone.release() ends a hold."));
     }
     let dropped = DROPPED.with(|statement| statement.rows(&[], |row| Ok(row.get::<Vec<pg_sys::Oid>>(1)?)))?;
     for tables in dropped.into_iter().flatten() {

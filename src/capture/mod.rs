@@ -12,7 +12,7 @@ use crate::log::deletion;
 pub fn init() {
     executor::at_statement_end(pending::settle_above);
     transaction::watch(&transaction::Watch {
-        before_end: || pending::settle_above(0),
+        before_end: pending::settle_last,
         ended: || {
             pending::forget_all();
             deletion::forget();

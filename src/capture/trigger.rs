@@ -17,6 +17,7 @@ use super::pending::note;
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
 use crate::log::event::Change;
+use crate::table::triggers::UPDATE_TRIGGER;
 use crate::table::{self, Column, ColumnType, Table};
 
 /// Where a managed table's columns stand in the rows of one relation: of the table, or of a partition with its own order.
@@ -27,6 +28,8 @@ struct Shape {
     id: Vec<NonZeroUsize>,
     version: Option<(NonZeroUsize, ColumnType)>,
     deleted_at: NonZeroUsize,
+    /// A BEFORE UPDATE trigger that fires after ours, if there is one.
+    later_trigger: Option<String>,
     blanks: Blanks,
 }
 
@@ -109,10 +112,12 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
             shape.note(None, old, row)?;
         }
         if change.is_some() {
+            shape.refuse_later_triggers()?;
             shape.note(change, new, row)?;
         }
-        let redacted = matches!(change, Some(Change::SoftDelete { redacted: true, .. }));
-        Ok(pg_sys::Datum::from(if redacted { shape.redact(new, row) } else { new }))
+        // What is written into a tombstone later is blanked as well: a tombstone holds nothing until it is restored.
+        let blank = !shape.blanks.columns.is_empty() && stamp(new).is_some();
+        Ok(pg_sys::Datum::from(if blank { shape.redact(new, row) } else { new }))
     }
 }
 
@@ -166,7 +171,7 @@ unsafe fn only_moved(tuple: pg_sys::HeapTuple) -> bool {
 /// `relation` is open.
 unsafe fn shape_of(relation: pg_sys::Relation) -> Result<Rc<Shape>> {
     // SAFETY: by contract of this function.
-    let (oid, row) = unsafe { ((*relation).rd_id, (*relation).rd_att) };
+    let oid = unsafe { (*relation).rd_id };
     let fits = |shape: &&Rc<Shape>| shape.relation == oid && shape.generation == table::generation();
     if let Some(shape) = LAST.with(|last| last.borrow().as_ref().filter(fits).map(Rc::clone)) {
         return Ok(shape);
@@ -174,7 +179,8 @@ unsafe fn shape_of(relation: pg_sys::Relation) -> Result<Rc<Shape>> {
     let known = SHAPES.with(|shapes| shapes.borrow().get(&oid).filter(fits).map(Rc::clone));
     let shape = match known {
         Some(shape) => shape,
-        None => Rc::new(Shape::new(oid, row)?),
+        // SAFETY: by contract of this function.
+        None => Rc::new(unsafe { Shape::new(relation) }?),
     };
     SHAPES.with(|shapes| {
         let mut shapes = shapes.borrow_mut();
@@ -186,9 +192,12 @@ unsafe fn shape_of(relation: pg_sys::Relation) -> Result<Rc<Shape>> {
 }
 
 impl Shape {
-    fn new(relation: pg_sys::Oid, row: pg_sys::TupleDesc) -> Result<Shape> {
+    /// # Safety
+    /// `relation` is open.
+    unsafe fn new(relation: pg_sys::Relation) -> Result<Shape> {
         let generation = table::generation();
-        let table = table::by_trigger(relation)?;
+        // SAFETY: by contract of this function.
+        let (table, row) = unsafe { (table::by_trigger((*relation).rd_id)?, (*relation).rd_att) };
         let position = |column: &Column| position(row, column);
         let mut blanks = Blanks { columns: vec![], types: vec![], values: vec![], nulls: vec![] };
         for redaction in &table.redactions {
@@ -197,7 +206,7 @@ impl Shape {
                 Some(text) => {
                     let what =
                         format!("option redact of table {}: the value of column {}", table.title(), redaction.column.name);
-                    kind.keep(table.as_owner(|| kind.read(text, &what))?)
+                    kind.keep(table.evaluating(|| kind.read(text, &what))?)
                 }
                 None => pg_sys::Datum::from(0),
             };
@@ -208,7 +217,10 @@ impl Shape {
         }
         Ok(Shape {
             generation,
-            relation,
+            // SAFETY: by contract of this function.
+            relation: unsafe { (*relation).rd_id },
+            // SAFETY: as above.
+            later_trigger: unsafe { later_trigger(relation) },
             id: table.id.iter().map(position).collect::<Result<_>>()?,
             version: table
                 .version
@@ -238,6 +250,14 @@ impl Shape {
         }
     }
 
+    /// 55000 where a trigger could undo what ours does, or cancel the row that ours reports.
+    fn refuse_later_triggers(&self) -> Result<()> {
+        let Some(trigger) = &self.later_trigger else { return Ok(()) };
+        Err(Error::not_ready(format!("trigger \"{trigger}\" of managed table {} fires after zz_tombstone_update", self.table.title()))
+            .detail("BEFORE triggers fire in the order of their names, and the one that redacts must see the row as it will be written.")
+            .hint(format!("ALTER TRIGGER \"{trigger}\" ON {} RENAME TO …;", self.table.title())))
+    }
+
     /// # Safety
     /// Both tuples are of descriptor `row`, which is of this shape.
     unsafe fn same_key(&self, old: pg_sys::HeapTuple, new: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> bool {
@@ -245,6 +265,7 @@ impl Shape {
         self.id.iter().zip(&self.table.id).all(|(position, column)| unsafe {
             match (heap_getattr_raw(old, *position, row), heap_getattr_raw(new, *position, row)) {
                 (Some(old), Some(new)) => column.kind.identical(old, new),
+                (None, None) => true,
                 _ => false,
             }
         })
@@ -253,13 +274,44 @@ impl Shape {
     /// # Safety
     /// `tuple` is of descriptor `row`, which is of this shape.
     unsafe fn note(&self, change: Option<Change>, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> Result<()> {
-        // SAFETY: by contract of this function; id and version columns are NOT NULL.
+        // SAFETY: by contract of this function.
         unsafe {
-            let value = |position| heap_getattr_raw(tuple, position, row).unwrap_or(pg_sys::Datum::from(0));
-            let id: Vec<pg_sys::Datum> = self.id.iter().map(|position| value(*position)).collect();
-            let version = self.version.as_ref().map(|(position, kind)| kind.integer(value(*position)));
+            let value = |position| heap_getattr_raw(tuple, position, row).ok_or_else(|| self.nameless());
+            let id = self.id.iter().map(|position| value(*position)).collect::<Result<Vec<_>>>()?;
+            let version = match &self.version {
+                Some((position, kind)) => Some(kind.integer(value(*position)?)),
+                None => None,
+            };
             note(&self.table, change, self.table.key_text(&id), version)
         }
+    }
+
+    /// 55000: the key's columns were NOT NULL when the table was put under management.
+    fn nameless(&self) -> Error {
+        Error::not_ready(format!("a row of managed table {} has NULL in its id or version", self.table.title()))
+            .detail("Nothing names such a record: neither the log nor a hold.")
+            .hint("Give the row a key, and its columns NOT NULL.")
+    }
+}
+
+/// The name of the first enabled BEFORE UPDATE row trigger that fires after ours.
+///
+/// # Safety
+/// `relation` is open.
+unsafe fn later_trigger(relation: pg_sys::Relation) -> Option<String> {
+    const BEFORE_UPDATE: u32 = pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_UPDATE;
+    // SAFETY: the triggers of an open relation, in the order in which they fire.
+    unsafe {
+        let triggers = (*relation).trigdesc;
+        if triggers.is_null() {
+            return None;
+        }
+        let all = core::slice::from_raw_parts((*triggers).triggers, (*triggers).numtriggers as usize);
+        let name = |trigger: &pg_sys::Trigger| core::ffi::CStr::from_ptr(trigger.tgname).to_string_lossy().into_owned();
+        let fires = |trigger: &&pg_sys::Trigger| {
+            trigger.tgtype as u32 & BEFORE_UPDATE == BEFORE_UPDATE && trigger.tgenabled as u8 != pg_sys::TRIGGER_DISABLED
+        };
+        all.iter().filter(fires).map(name).skip_while(|name| name != UPDATE_TRIGGER).nth(1)
     }
 }
 

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+use super::layout;
 use super::rows::{Rows, keys_from};
 use crate::error::{Error, Result};
 use crate::log::account;
@@ -70,10 +71,57 @@ fn restore_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
     for key in table.children.iter().filter(|key| key.on_delete == OnDelete::Cascade) {
         let referred = Referred::from_parents(table, key, keys)?;
         let child = by_oid(key.child)?;
-        let written = write_children(&child, key, &referred, Write::Restore, stamp)?;
+        let written = match child.parents.as_slice() {
+            [_only_this] => write_children(&child, key, &referred, Write::Restore, stamp)?,
+            // A child that fell with two parents comes back with the last of them.
+            _ => {
+                let fallen = with_live_parents(&child, &fallen_children(&child, key, &referred, stamp)?)?;
+                let restore = || layout::of(&child).restore(&child, &Rows::Records(&fallen), Some(stamp));
+                account::as_cascade(|| child.as_owner(restore))?
+            }
+        };
         FOLLOWED.set(FOLLOWED.get() + written);
     }
     Ok(())
+}
+
+/// The keys of the children that bear the stamp.
+fn fallen_children(child: &Table, key: &ForeignKey, referred: &Referred, stamp: i64) -> Result<Vec<Key>> {
+    if referred.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statement = child.statement(Purpose("fallen children", "", key.oid), || {
+        let mut types = referred.types();
+        types.push(pg_sys::TIMESTAMPTZOID);
+        let sql = format!(
+            "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) ${}",
+            columns(&child.id),
+            child.sql(),
+            referred.rows_from(),
+            referred.equal_children(key),
+            child.deleted_at.sql(),
+            types.len(),
+        );
+        (sql, types)
+    });
+    let mut arguments = referred.arguments();
+    arguments.push(stamp_argument(Some(stamp)));
+    let fallen = child.as_owner(|| statement.value_rows(&arguments))?;
+    // SAFETY: just read from the id columns.
+    Ok(fallen.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
+}
+
+/// Those of the keys that have no tombstone for a parent, found by halving.
+fn with_live_parents(child: &Table, keys: &[Key]) -> Result<Vec<Key>> {
+    match require_live_parents(child, keys) {
+        Ok(()) => Ok(keys.to_vec()),
+        Err(error) if !error.is_foreign_key() => Err(error),
+        Err(_) if keys.len() == 1 => Ok(Vec::new()),
+        Err(_) => {
+            let (left, right) = keys.split_at(keys.len() / 2);
+            Ok([with_live_parents(child, left)?, with_live_parents(child, right)?].concat())
+        }
+    }
 }
 
 /// 23503 where a live record of `keys` has a parent that is a tombstone.
@@ -85,8 +133,10 @@ pub fn require_live_parents(table: &Table, keys: &[Key]) -> Result<()> {
         }
         let parent = by_oid(key.parent)?;
         let statement = parent.statement(Purpose("deleted parent", "", key.oid), || {
+            // Locked first, looked at then: a parent's soft delete that is under way is waited for.
             let sql = format!(
-                "SELECT pg_catalog.concat_ws(', ', {}) FROM {} AS t, {} WHERE {} AND t.{} IS NOT NULL LIMIT 1",
+                "WITH parent AS MATERIALIZED (SELECT t.* FROM {1} AS t, {2} WHERE {3} FOR SHARE OF t)
+                 SELECT pg_catalog.concat_ws(', ', {0}) FROM parent AS t WHERE t.{4} IS NOT NULL LIMIT 1",
                 columns(&key.parent_columns),
                 parent.sql(),
                 referred.rows_from(),
@@ -140,7 +190,7 @@ fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: W
     });
     let mut arguments = referred.arguments();
     arguments.push(stamp_argument(Some(stamp)));
-    account::as_cascade(|| child.as_owner(|| statement.execute(&arguments)))
+    account::as_cascade(|| child.as_owner(|| statement.execute_on_latest(&arguments)))
 }
 
 fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Referred) -> Result<()> {
@@ -158,8 +208,8 @@ fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Ref
         );
         (sql, referred.types())
     });
-    let live = child.as_owner(|| statement.rows(&referred.arguments(), |row| Ok(row.get::<String>(1)?)))?;
-    match live.into_iter().flatten().next() {
+    let live = child.as_owner(|| statement.latest(&referred.arguments()))?;
+    match live {
         None => Ok(()),
         Some(live) => Err(Error::foreign_key(format!(
             "soft delete in table {} violates foreign key \"{}\": table {} has live children",
@@ -183,28 +233,31 @@ struct Referred {
 
 impl Referred {
     fn from_parents(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
-        Self::read(table, Purpose("parent values", "", key.oid), &key.parent_columns, keys)
+        // A child being inserted holds its parent FOR KEY SHARE: this waits for it, and what follows sees it.
+        Self::read(table, Purpose("parent values", "", key.oid), &key.parent_columns, keys, " FOR UPDATE OF t")
     }
 
     fn from_children(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
-        Self::read(table, Purpose("child values", "", key.oid), &key.child_columns, keys)
+        Self::read(table, Purpose("child values", "", key.oid), &key.child_columns, keys, "")
     }
 
-    fn read(table: &Table, purpose: Purpose, columns: &[Column], keys: &[Key]) -> Result<Referred> {
+    fn read(table: &Table, purpose: Purpose, columns: &[Column], keys: &[Key], lock: &str) -> Result<Referred> {
         let rows = Rows::Records(keys);
         let statement = table.statement(purpose, || {
             let clause = rows.clause(table);
-            let values = columns.iter().map(|column| format!("t.{}::{}", column.sql(), column.kind.base_sql()));
-            let arrays = values.clone().map(|value| format!("pg_catalog.array_agg({value})"));
+            let values = columns.iter().enumerate().map(|(i, column)| format!("t.{}::{} AS v{i}", column.sql(), column.kind.base_sql()));
+            let arrays = (0..columns.len()).map(|i| format!("pg_catalog.array_agg(v{i})"));
             // A key that is NULL in part refers to nothing.
-            let whole = values.map(|value| format!("{value} IS NOT NULL"));
+            let whole = columns.iter().map(|column| format!("t.{} IS NOT NULL", column.sql()));
             let sql = format!(
-                "SELECT {} FROM {} AS t, {} WHERE {} AND {} HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
+                "SELECT {} FROM (SELECT {} FROM {} AS t, {} WHERE {} AND {}{}) AS v HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
                 arrays.collect::<Vec<_>>().join(", "),
+                values.collect::<Vec<_>>().join(", "),
                 table.sql(),
                 clause.from,
                 clause.condition,
                 whole.collect::<Vec<_>>().join(" AND "),
+                lock,
             );
             (sql, clause.types)
         });
@@ -227,7 +280,7 @@ impl Referred {
     }
 
     fn rows_from(&self) -> String {
-        keys_from(self.columns.len())
+        keys_from("k", self.columns.len())
     }
 
     /// The values are the parents'; the statement is about the children.

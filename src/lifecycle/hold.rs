@@ -13,10 +13,11 @@ use super::rows::Rows;
 use super::{no_such_record, record};
 use crate::backend::identity::{acting_as, actor, caller, has_privileges_of};
 use crate::backend::query::Statement;
-use crate::backend::relation::{is_empty_file, keeper, own};
+use crate::backend::relation::{LockFor, is_empty_file, keeper, own};
+use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
 use crate::table::key::Key;
-use crate::table::{Fits, Purpose, Table};
+use crate::table::{Fits, Purpose, Table, not_managed};
 
 thread_local! {
     static HELD: &'static Statement = Box::leak(Box::new(Statement::new(
@@ -75,14 +76,16 @@ pub fn held_among(table: &Table, keys: &[Key]) -> Result<Vec<String>> {
 #[pg_extern(sql = false)]
 fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String>) -> Result<(), ErrorReport> {
     let hold = || -> Result<()> {
-        let (table, key) = record(id, relation, Fits::Records)?;
+        let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         require_table_owner(&table, "hold")?;
         let rows = table.as_owner(|| layout::of(&table).find(&table, &Rows::Record(&key), Lock::Update))?;
         let Some(id) = spelling(&table, &key)?.filter(|_| !rows.is_empty()) else {
             return Err(no_such_record(&table, &key));
         };
         let arguments = [table.number.into(), id.into(), actor().into(), reason.into()];
-        acting_as(keeper(), || INSERT.with(|statement| statement.execute(&arguments).map(drop)))
+        // A table unmanaged meanwhile has no row to refer to.
+        let insert = || acting_as(keeper(), || INSERT.with(|statement| statement.execute(&arguments).map(drop)));
+        reworded(insert, |error| if error.is_foreign_key() { not_managed(table.oid) } else { error })?
     };
     hold().map_err(Into::into)
 }
@@ -91,7 +94,7 @@ fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String
 #[pg_extern(sql = false)]
 fn release(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
     let release = || -> Result<()> {
-        let (table, key) = record(id, relation, Fits::Records)?;
+        let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         require_table_owner(&table, "release")?;
         let id = spelling(&table, &key)?.unwrap_or(key.text.clone());
         let arguments = [table.number.into(), id.into()];

@@ -20,13 +20,15 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
+use crate::log::event;
 use crate::table::key::Key;
 use crate::table::{Fits, Table, resolve};
 
 /// The table and the key a door is about.
-fn record(id: Option<String>, relation: Option<pg_sys::Oid>, fits: Fits) -> Result<(Rc<Table>, Key)> {
-    let table = resolve(relation, fits)?;
+fn record(id: Option<String>, relation: Option<pg_sys::Oid>, fits: Fits, what_for: LockFor) -> Result<(Rc<Table>, Key)> {
+    let table = resolve(relation, fits, what_for)?;
     let id = id.ok_or_else(|| Error::invalid("id must not be NULL").hint(format!("Name a record of {}.", table.title())))?;
     let key = table.key(&id)?;
     Ok((table, key))
@@ -44,4 +46,18 @@ fn cancelled(table: &Table, key: &Key, verb: &str) -> Error {
     Error::not_ready(format!("record \"{}\" of table {} was not {verb}", key.text, table.title()))
         .detail("A trigger of the table cancelled the write.")
         .hint("Look for BEFORE triggers that return NULL.")
+}
+
+/// Runs a write of rows, and sees to it that the table's triggers saw it: 55000 where they slept.
+fn seen(table: &Table, write: impl FnOnce() -> Result<u64>) -> Result<u64> {
+    let before = event::noted();
+    match write()? {
+        1.. if event::noted() == before => Err(Error::not_ready(format!(
+            "the triggers of managed table {} did not fire",
+            table.title()
+        ))
+        .detail("They are disabled, session_replication_role is replica, or the rows belong to a table that inherits from it.")
+        .hint(format!("ALTER TABLE {} ENABLE TRIGGER USER; RESET session_replication_role;", table.title()))),
+        written => Ok(written),
+    }
 }

@@ -7,7 +7,8 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Lock};
 use super::rows::Rows;
-use super::{cancelled, no_such_record, owners, record};
+use super::{cancelled, no_such_record, owners, record, seen};
+use crate::backend::relation::LockFor;
 use crate::error::Result;
 use crate::table::Fits;
 
@@ -15,13 +16,13 @@ use crate::table::Fits;
 #[pg_extern(sql = false)]
 fn purge(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
     let purge = || -> Result<i64> {
-        let (table, key) = record(id, relation, Fits::Records)?;
+        let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         let (layout, rows) = (layout::of(&table), Rows::Record(&key));
         if table.as_owner(|| layout.find(&table, &rows, Lock::Delete))?.is_empty() {
             return Err(no_such_record(&table, &key));
         }
         owners::require_of_record_or_table(&table, &key)?;
-        match table.as_owner(|| layout.purge(&table, &rows))? {
+        match seen(&table, || table.as_owner(|| layout.purge(&table, &rows)))? {
             0 => Err(cancelled(&table, &key, "purged")),
             purged => Ok(purged as i64),
         }

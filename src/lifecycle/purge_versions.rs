@@ -8,7 +8,8 @@ use pgrx::prelude::*;
 use super::layout::{self, Lock};
 use super::rows::Rows;
 use super::version_choice::{MOST_IDS, Refusal, Request};
-use super::{no_such_record, owners, record};
+use super::{cancelled, no_such_record, owners, record, seen};
+use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::table::key::Key;
 use crate::table::{Fits, Table};
@@ -23,7 +24,7 @@ fn purge_versions(
     relation: Option<pg_sys::Oid>,
 ) -> Result<SetOfIterator<'static, i64>, ErrorReport> {
     let purge = || -> Result<Vec<i64>> {
-        let (table, key) = record(id, relation, Fits::Versions)?;
+        let (table, key) = record(id, relation, Fits::Versions, LockFor::Writing)?;
         require_versions(&table, "purge_versions()")?;
         let ids = ids.map(|ids| {
             ids.into_iter()
@@ -48,9 +49,14 @@ fn purge_chosen(table: &Table, key: &Key, request: Request) -> Result<Vec<i64>> 
         return Err(no_such_record(table, key));
     }
     owners::require_of_record_or_table(table, key)?;
-    let versions: Vec<i64> = found.iter().filter_map(|row| row.version).collect();
+    // A row that was waited for may have another version than the one it was sorted by.
+    let mut versions: Vec<i64> = found.iter().filter_map(|row| row.version).collect();
+    versions.sort_unstable();
     let chosen = request.choose(&versions).map_err(|refusal| refused(table, key, &versions, refusal))?;
-    table.as_owner(|| layout.purge(table, &Rows::Versions(key, &chosen)))?;
+    let purged = seen(table, || table.as_owner(|| layout.purge(table, &Rows::Versions(key, &chosen))))?;
+    if purged < chosen.len() as u64 {
+        return Err(cancelled(table, key, "purged of all the versions chosen"));
+    }
     Ok(chosen)
 }
 

@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
-use super::{cancelled, cascade, no_such_record, owners, record};
+use super::{cancelled, cascade, no_such_record, owners, record, seen};
+use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
 use crate::table::Fits;
@@ -15,11 +16,11 @@ use crate::table::Fits;
 #[pg_extern(sql = false)]
 fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
     let restore = || -> Result<i64> {
-        let (table, key) = record(id, relation, Fits::Records)?;
+        let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;
         let (rows, account) = (Rows::Record(&key), Account { cause: Cause::User, reason: None, undoes: None });
         let (written, followed) =
-            cascade::counting(|| account::on(account, || layout::of(&table).restore(&table, &rows, None)));
+            cascade::counting(|| account::on(account, || seen(&table, || layout::of(&table).restore(&table, &rows, None))));
         if written? > 0 {
             return Ok(1 + followed as i64);
         }

@@ -72,8 +72,11 @@ impl Rows<'_> {
     }
 }
 
+/// The type of a parameter, and what a version must be to it.
+type VersionTest = (pg_sys::Oid, fn(String) -> String);
+
 /// One key, each column a parameter; with a test of the version, against one more parameter.
-fn one(table: &Table, version: Option<(pg_sys::Oid, fn(String) -> String)>) -> Clause {
+fn one(table: &Table, version: Option<VersionTest>) -> Clause {
     let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.base()).collect();
     let mut condition = key_equals(table, "t", |i| format!("${}", i + 1));
     if let (Some((kind, test)), Some(column)) = (version, &table.version) {
@@ -91,14 +94,14 @@ fn many(table: &Table, with_versions: bool) -> Clause {
         condition += &format!(" AND t.{} OPERATOR(pg_catalog.=) k.c{}", column.sql(), types.len());
         types.push(pg_sys::INT8ARRAYOID);
     }
-    Clause { from: keys_from(types.len()), condition, ordinal: "k.n", types }
+    Clause { from: keys_from("k", types.len()), condition, ordinal: "k.n", types }
 }
 
-/// Array parameters $1 to $`count` as rows `k`: columns c0, c1, … and their place n.
-pub fn keys_from(count: usize) -> String {
+/// Array parameters $1 to $`count` as rows of `alias`: columns c0, c1, … and their place n.
+pub fn keys_from(alias: &str, count: usize) -> String {
     let arrays: Vec<String> = (1..=count).map(|i| format!("pg_catalog.unnest(${i})")).collect();
     let columns: Vec<String> = (0..count).map(|i| format!("c{i}")).collect();
-    format!("ROWS FROM ({}) WITH ORDINALITY AS k ({}, n)", arrays.join(", "), columns.join(", "))
+    format!("ROWS FROM ({}) WITH ORDINALITY AS {alias} ({}, n)", arrays.join(", "), columns.join(", "))
 }
 
 /// `alias.column = value(i)` for each id column, with the type's own equality.

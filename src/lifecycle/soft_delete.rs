@@ -5,14 +5,15 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::layout::{self, Lock, Standing};
+use super::layout::{self, Found, Lock, Standing};
 use super::rows::Rows;
-use super::{cancelled, no_such_record, owners, record};
+use super::{cancelled, no_such_record, owners, record, seen};
 use crate::backend::identity::row_security_binds;
 use crate::backend::query::Statement;
+use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
-use crate::log::{deletion, event};
+use crate::log::deletion;
 use crate::table::key::Key;
 use crate::table::{Fits, Table};
 
@@ -20,12 +21,11 @@ use crate::table::{Fits, Table};
 #[pg_extern(sql = false)]
 fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String>) -> Result<i64, ErrorReport> {
     let delete = || -> Result<i64> {
-        let (table, key) = record(id, relation, Fits::Records)?;
+        let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;
-        let (account, before) = (Account { cause: Cause::User, reason, undoes: None }, event::appended());
+        let account = Account { cause: Cause::User, reason, undoes: None };
         match account::on(account, || rows_as_caller(&table, &Rows::Record(&key)))? {
             0 => Err(why_not(&table, &key)?),
-            _ if event::appended() == before => Err(triggers_slept(&table)),
             _ => Ok(deletion::number()),
         }
     };
@@ -39,22 +39,22 @@ fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option
 pub fn rows_as_caller(table: &Table, rows: &Rows) -> Result<u64> {
     let layout = layout::of(table);
     if !row_security_binds(table.oid) {
-        return layout.soft_delete(table, rows);
+        return seen(table, || layout.soft_delete(table, rows));
     }
     require_update_of_deleted_at(table)?;
-    let live: Vec<_> =
-        layout.find(table, rows, Lock::Update)?.into_iter().filter(|row| row.standing == Standing::Live).collect();
-    if live.is_empty() {
+    let find = || layout.find(table, rows, Lock::Update);
+    let live = |found: Vec<Found>| found.into_iter().filter(|row| row.standing == Standing::Live).count();
+    let visible = live(find()?);
+    if visible == 0 {
         return Ok(0);
     }
-    let key = |i: usize| match rows {
-        Rows::Record(key) | Rows::UpTo(key, _) | Rows::Versions(key, _) => (*key).clone(),
-        Rows::Records(keys) | Rows::Pairs(keys, _) => keys[i].clone(),
-    };
-    let keys: Vec<Key> = live.iter().map(|row| key(row.key)).collect();
-    let versions: Vec<i64> = live.iter().filter_map(|row| row.version).collect();
-    let visible = if versions.is_empty() { Rows::Records(&keys) } else { Rows::Pairs(&keys, &versions) };
-    table.as_owner(|| layout.soft_delete(table, &visible))
+    // The owner's write cannot tell rows apart that share a key, as where the id is unique only with the partition key.
+    if visible < live(table.as_owner(find)?) {
+        return Err(Error::denied(format!("row security hides a part of what was to be deleted from table {}", table.title()))
+            .detail("Rows that share an id are deleted together, or not at all.")
+            .hint("Name an id that is unique by itself."));
+    }
+    seen(table, || table.as_owner(|| layout.soft_delete(table, rows)))
 }
 
 thread_local! {
@@ -71,13 +71,6 @@ fn require_update_of_deleted_at(table: &Table) -> Result<()> {
     }
     Err(Error::denied(format!("permission denied for column {} of table {}", table.deleted_at.name, table.title()))
         .hint("Deleting a record takes the UPDATE privilege on that column."))
-}
-
-/// 55000: the row was written, and no trigger of ours saw it.
-fn triggers_slept(table: &Table) -> Error {
-    Error::not_ready(format!("the triggers of managed table {} did not fire", table.title()))
-        .detail("They are disabled, session_replication_role is replica, or the row belongs to a table that inherits from it.")
-        .hint(format!("ALTER TABLE {} ENABLE TRIGGER USER;", table.title()))
 }
 
 /// Why there was nothing to delete.

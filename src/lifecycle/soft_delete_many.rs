@@ -9,6 +9,7 @@ use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
 use super::soft_delete::rows_as_caller;
 use super::{hold, owners};
+use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
@@ -35,15 +36,9 @@ impl Outcome {
         }
     }
 
-    /// What an error means for the one record that raised it; `None`: it is no verdict on a record.
-    fn of(error: &Error) -> Option<Outcome> {
-        match error.code() {
-            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE => Some(Outcome::Held),
-            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION => {
-                Some(Outcome::Denied)
-            }
-            _ => None,
-        }
+    /// What an error means for the one record that raised it.
+    fn of(error: &Error) -> Outcome {
+        if error.code() == PgSqlErrorCode::ERRCODE_OBJECT_IN_USE { Outcome::Held } else { Outcome::Denied }
     }
 }
 
@@ -55,7 +50,7 @@ fn soft_delete_many(
     reason: Option<String>,
 ) -> Result<TableIterator<'static, (name!(id, Option<String>), name!(outcome, String))>, ErrorReport> {
     let delete = || -> Result<Vec<(Option<String>, String)>> {
-        let table = resolve(relation, Fits::Records)?;
+        let table = resolve(relation, Fits::Records, LockFor::Writing)?;
         let ids = ids.ok_or_else(|| Error::invalid("ids must not be NULL"))?;
         let outcomes = account::on(Account { cause: Cause::User, reason, undoes: None }, || delete_each(&table, &ids))?;
         Ok(ids.into_iter().zip(outcomes).map(|(id, outcome)| (id, outcome.name().to_string())).collect())
@@ -68,7 +63,9 @@ fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
     let (places, keys): (Vec<usize>, Vec<Key>) = readable(table, ids)?.into_iter().unzip();
     let locked = attempt(|| layout::of(table).find(table, &Rows::Records(&keys), Lock::Update));
     let found = match locked {
-        Err(error) if Outcome::of(&error).is_some() => return Ok(vec![Outcome::Denied; ids.len()]),
+        Err(error) if error.code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => {
+            return Ok(vec![Outcome::Denied; ids.len()]);
+        }
         found => found?,
     };
     for row in &found {
@@ -117,16 +114,18 @@ fn readable(table: &Table, ids: &[Option<String>]) -> Result<Vec<(usize, Key)>> 
     }
 }
 
-/// Deletes the candidates; returns those that a cascade, a child or a privilege refused, found by halving.
+/// Deletes the candidates; returns those that a hold, a child, a privilege or a constraint refused, found by halving.
 fn delete_all_but_refused(table: &Table, candidates: &[usize], keys: &[Key]) -> Result<Vec<(usize, Outcome)>> {
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
     let chosen: Vec<Key> = candidates.iter().map(|i| keys[*i].clone()).collect();
     let Err(error) = attempt(|| rows_as_caller(table, &Rows::Records(&chosen))) else { return Ok(Vec::new()) };
-    let Some(outcome) = Outcome::of(&error) else { return Err(error) };
+    if error.code() == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE {
+        return Err(error); // no verdict on a record: the table's triggers do not work
+    }
     if let [only] = candidates {
-        return Ok(vec![(*only, outcome)]);
+        return Ok(vec![(*only, Outcome::of(&error))]);
     }
     let (left, right) = candidates.split_at(candidates.len() / 2);
     let mut refused = delete_all_but_refused(table, left, keys)?;

@@ -8,6 +8,7 @@ use super::layout::{self, Lock, Standing};
 use super::record;
 use super::rows::Rows;
 use crate::backend::identity::row_security_binds;
+use crate::backend::relation::LockFor;
 use crate::error::Result;
 use crate::log::event;
 use crate::table::Fits;
@@ -16,7 +17,7 @@ use crate::table::Fits;
 #[pg_extern(sql = false)]
 fn state(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<String, ErrorReport> {
     let state = || -> Result<&'static str> {
-        let (table, key) = record(id, relation, Fits::Records)?;
+        let (table, key) = record(id, relation, Fits::Records, LockFor::Reading)?;
         let found = layout::of(&table).find(&table, &Rows::Record(&key), Lock::None)?;
         if found.iter().any(|row| row.standing == Standing::Live) {
             return Ok("live");

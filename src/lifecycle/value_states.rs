@@ -9,6 +9,7 @@ use super::purge_versions::require_versions;
 use super::rows::Rows;
 use super::soft_delete::rows_as_caller;
 use super::{owners, record};
+use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
 use crate::table::Fits;
@@ -32,7 +33,7 @@ fn tombstone_value_states_bytea(
 
 fn up_to(user: Option<String>, epoch: Option<i64>, relation: Option<pg_sys::Oid>) -> Result<i64> {
     let user = user.ok_or_else(|| Error::invalid("user must not be NULL").hint("Name the user whose states to tombstone."))?;
-    let (table, key) = record(Some(user), relation, Fits::Versions)?;
+    let (table, key) = record(Some(user), relation, Fits::Versions, LockFor::Writing)?;
     require_versions(&table, "tombstone_value_states()")?;
     let epoch = epoch.ok_or_else(|| Error::invalid("epoch must not be NULL"))?;
     if epoch < 0 {

@@ -24,7 +24,7 @@ impl Cause {
 }
 
 /// What the open door says of the changes made through it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub cause: Cause,
     pub reason: Option<String>,
@@ -41,6 +41,11 @@ thread_local! {
 /// The account in force; plain SQL is on its user's.
 pub fn current() -> Account {
     CURRENT.with_borrow(Account::clone)
+}
+
+/// Whether `account` is the one in force.
+pub fn is_current(account: &Account) -> bool {
+    CURRENT.with_borrow(|current| current == account)
 }
 
 /// Runs `act` on `account`.

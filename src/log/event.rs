@@ -5,7 +5,7 @@ use std::cell::Cell;
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::{IntoDatum, pg_sys};
 
-use super::account::{self, Cause};
+use super::account::{Account, Cause};
 use super::deletion;
 use crate::backend::identity::{acting_as, actor};
 use crate::backend::query::Statement;
@@ -50,7 +50,7 @@ struct Statements {
 }
 
 thread_local! {
-    static APPENDED: Cell<u64> = const { Cell::new(0) };
+    static NOTED: Cell<u64> = const { Cell::new(0) };
     static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
 }
 
@@ -76,17 +76,21 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
     acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
 }
 
-/// How many entries this session has written: tells a door whether the triggers saw its write.
-pub fn appended() -> u64 {
-    APPENDED.get()
+/// How many changes the triggers have noted in this session: tells a door whether they saw its write.
+pub fn noted() -> u64 {
+    NOTED.get()
 }
 
-/// Writes `entry`, on the account in force.
+/// The triggers noted one more change.
+pub fn note_one() {
+    NOTED.set(NOTED.get() + 1);
+}
+
+/// Writes `entry`, on `account`.
 ///
 /// Straight into the table, as Postgres writes its own catalogs: every deletion passes here, and SPI with the table's CHECK
 /// constraints took half of a soft delete's time. What the constraints state is held by the types of `Entry`, and tested.
-pub fn append(entry: Entry) -> Result<()> {
-    let account = account::current();
+pub fn append(entry: Entry, account: &Account) -> Result<()> {
     let (op, deletion_type, stamp, redacted) = match entry.change {
         Change::SoftDelete { stamp, redacted } => ("delete", Some("soft"), Some(stamp), redacted),
         Change::Restore { stamp } => ("update", None, Some(stamp), false),
@@ -112,11 +116,9 @@ pub fn append(entry: Entry) -> Result<()> {
             redacted.into_datum(),
             account.cause.name().into_datum(),
             actor().into_datum(),
-            account.reason.into_datum(),
+            account.reason.as_deref().into_datum(),
         ],
-    );
-    APPENDED.set(APPENDED.get() + 1);
-    Ok(())
+    )
 }
 
 /// Many versions of one record name it once.

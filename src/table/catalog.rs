@@ -130,7 +130,7 @@ impl Statements {
                 with_relation(),
             ),
             delete: Statement::new("DELETE FROM tombstone.managed WHERE relation = $1", [OIDOID]),
-            holds: Statement::new("SELECT pg_catalog.count(*) FROM tombstone.held WHERE managed = $1", [INT4OID]),
+            holds: Statement::new("SELECT pg_catalog.count(*)::pg_catalog.text FROM tombstone.held WHERE managed = $1", [INT4OID]),
         }
     }
 }
@@ -209,6 +209,14 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
     let keys = with(|_| foreign_key::of(oid))?;
     let column = |option: &str, name: &str| column_of(&relation, option, name);
     let id = options.id.iter().flatten().map(|name| column("id", name)).collect::<Result<_>>()?;
+    let version = options.version.as_deref().map(|name| column("version", name)).transpose()?;
+    let deleted_at = column("deleted_at", options.deleted_at.as_deref().unwrap_or(options::DELETED_AT))?;
+    if !deleted_at.kind.is_stamp() {
+        return Err(type_changed(&relation, &deleted_at, "timestamptz"));
+    }
+    if let Some(version) = version.as_ref().filter(|version| !version.kind.is_integer()) {
+        return Err(type_changed(&relation, version, "smallint, integer or bigint"));
+    }
     let redaction = |(name, value): (&String, &serde_json::Value)| -> Result<Redaction> {
         let column = column("redact", name)?;
         Ok(Redaction { text: options::redact_text(value, column.kind.base()), column })
@@ -222,8 +230,8 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         oid,
         owner: relation.owner,
         id,
-        version: options.version.as_deref().map(|name| column("version", name)).transpose()?,
-        deleted_at: column("deleted_at", options.deleted_at.as_deref().unwrap_or(options::DELETED_AT))?,
+        version,
+        deleted_at,
         redactions: options.redact.iter().map(redaction).collect::<Result<_>>()?,
         owners: options.owners.clone(),
         children,
@@ -240,6 +248,11 @@ fn column_of(relation: &Relation, option: &str, name: &str) -> Result<Column> {
             .detail(format!("The option {option} names that column."))
             .hint(format!("Was it renamed? Say so: SELECT tombstone.configure('{}', '{option}', …);", relation.title()))
     })
+}
+
+fn type_changed(relation: &Relation, column: &Column, wanted: &str) -> Error {
+    Error::not_ready(format!("column {} of managed table {} is not of type {wanted} any more", column.name, relation.title()))
+        .hint("Change it back, or tombstone.unmanage() the table.")
 }
 
 /// Adds a managed table; returns its number.
@@ -263,8 +276,8 @@ pub fn delete(relation: pg_sys::Oid) -> Result<()> {
 /// How many records of the table numbered `number` are on hold.
 pub fn holds_in(number: i32) -> Result<i64> {
     with(|statements| {
-        let count = statements.holds.rows(&[DatumWithOid::from(number)], |row| Ok(row.get::<i64>(1)?))?;
-        Ok(count.into_iter().flatten().next().unwrap_or_default())
+        let count = statements.holds.latest(&[DatumWithOid::from(number)])?;
+        Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
     })
 }
 

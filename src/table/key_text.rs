@@ -51,6 +51,9 @@ pub fn decompose(columns: &[(&str, Json)], id: &str) -> Result<Vec<String>, Stri
     let mut values = Vec::with_capacity(columns.len());
     for (name, _) in columns {
         match members.shift_remove(*name) {
+            Some(Value::String(text)) if text.contains('\0') => {
+                return Err(format!("has a NUL character in its member {name}"));
+            }
             Some(Value::String(text)) => values.push(text),
             Some(Value::Number(number)) => values.push(number.to_string()),
             Some(Value::Bool(flag)) => values.push(flag.to_string()),
@@ -121,6 +124,7 @@ mod tests {
             ("[1]", "is not a JSON object with the members tenant, number"),
             (r#"{"tenant":"a"}"#, "lacks the member number of the key (tenant, number)"),
             (r#"{"tenant":"a","number":null}"#, "has a member number that is neither string, number nor boolean"),
+            ("{\"tenant\":\"a\\u0000b\",\"number\":1}", "has a NUL character in its member tenant"),
             (r#"{"tenant":"a","number":1,"z":1}"#, "has a member z that the key (tenant, number) has not"),
         ] {
             assert_eq!(decompose(&TENANT_AND_NUMBER, id), Err(complaint.to_string()));

@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use pgrx::datum::{AnyArray, DatumWithOid, Interval, JsonB};
+use pgrx::datum::{AnyArray, AnyElement, DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
@@ -12,10 +12,10 @@ use super::catalog::{self, Relation};
 use super::options::{self, Options, Setting};
 use super::{ColumnType, triggers, validate};
 use crate::backend::ident::{ident, qualified};
-use crate::backend::identity::{acting_as, caller, has_privileges_of};
+use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
 use crate::backend::invalidation;
 use crate::backend::query::Statement;
-use crate::backend::relation::lock_definition;
+use crate::backend::relation::{LockFor, lock};
 use crate::error::{Error, Result};
 
 const DEFAULT_RETENTION_DAYS: i32 = 30;
@@ -29,7 +29,7 @@ fn manage(
     id: Option<AnyArray>,
     version: Option<&CStr>,
     deleted_at: Option<&CStr>,
-    redact: Option<JsonB>,
+    redact: Option<AnyElement>,
     kind: Option<String>,
     owners: Option<String>,
     retention: Option<Interval>,
@@ -48,7 +48,7 @@ fn manage(
             id: id.map(names).transpose()?,
             version: version.map(text),
             deleted_at: deleted_at.map(text),
-            redact: redact.map(|json| object(json.0)).transpose()?.unwrap_or_default(),
+            redact: redact.map(jsonb).transpose()?.unwrap_or_default(),
             kind,
             owners,
             retention,
@@ -65,7 +65,7 @@ fn manage(
 }
 
 fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
-    let relation = owned(relation)?;
+    let relation = owned(relation, LockFor::Configuring)?;
     if catalog::options_of(relation.oid)?.is_some() {
         return Err(Error::duplicate(format!("table {} is managed already", relation.title()))
             .hint("Change one option at a time with tombstone.configure(), or tombstone.unmanage() it first."));
@@ -81,7 +81,7 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
 /// Ids are Rust strings on their way from one column to another, and those are UTF-8.
 fn require_utf8() -> Result<()> {
     // SAFETY: reads a backend-local variable.
-    if unsafe { pg_sys::GetDatabaseEncoding() } as u32 == pg_sys::pg_enc::PG_UTF8 as u32 {
+    if unsafe { pg_sys::GetDatabaseEncoding() } as u32 == pg_sys::pg_enc::PG_UTF8 {
         return Ok(());
     }
     Err(Error::unsupported("tables can be managed only in a database whose encoding is UTF8"))
@@ -91,7 +91,7 @@ fn require_utf8() -> Result<()> {
 #[pg_extern(sql = false)]
 fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Option<String>) -> Result<(), ErrorReport> {
     let change = || -> Result<()> {
-        let relation = owned(relation)?;
+        let relation = owned(relation, LockFor::Configuring)?;
         let Some((number, before)) = catalog::options_of(relation.oid)? else { return Err(catalog::not_managed(relation.oid)) };
         let Some(option) = option else { return Err(Error::invalid("option must not be NULL")) };
         let options = set(before.clone(), &option, Setting::read(&option, value))?;
@@ -101,7 +101,6 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         }
         require_deleted_at(&relation, &options, &option)?;
         catalog::update(relation.oid, &options)?;
-        triggers::attach(number, &relation)?;
         forget_all(relation.oid)
     };
     change().map_err(Into::into)
@@ -111,12 +110,14 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
 #[pg_extern(sql = false)]
 fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), ErrorReport> {
     let end = || -> Result<()> {
-        let relation = owned(relation)?;
+        let relation = owned(relation, LockFor::Ending)?;
         let Some((number, options)) = catalog::options_of(relation.oid)? else {
             return Err(catalog::not_managed(relation.oid));
         };
         refuse_while_held(number, &relation)?;
-        if discard.unwrap_or(false) {
+        if relation.attribute(options.deleted_at.as_deref().unwrap_or(options::DELETED_AT)).is_none() {
+            // Without the column there is no telling tombstones, and nothing left to keep.
+        } else if discard.unwrap_or(false) {
             run_as_owner(&relation, &format!("DELETE FROM {} WHERE {} IS NOT NULL", sql(&relation), deleted_at(&options)))?;
         } else if let tombstones @ 1.. = tombstones(&relation, &options)? {
             return Err(Error::not_ready(format!("table {} holds tombstones still", relation.title()))
@@ -195,6 +196,12 @@ fn interval(option: &str, setting: Setting, default: Option<Interval>) -> Result
     }
 }
 
+/// Read here and not by pgrx, which panics where the nesting is deep.
+fn jsonb(value: AnyElement) -> Result<Map<String, Value>> {
+    // SAFETY: SQL declares the argument as jsonb.
+    json(&unsafe { ColumnType::new(pg_sys::JSONBOID, -1).write_key(value.datum()) })
+}
+
 fn json(text: &str) -> Result<Map<String, Value>> {
     let value =
         serde_json::from_str(text).map_err(|error| Error::invalid("option redact is not JSON").detail(error.to_string()))?;
@@ -222,15 +229,15 @@ fn names(array: AnyArray) -> Result<Vec<String>> {
     names.filter(|names| !names.is_empty()).ok_or_else(|| Error::invalid("option id must name columns, and none of them NULL"))
 }
 
-/// The table, locked against other DDL, provided that the caller owns it.
-fn owned(relation: Option<pg_sys::Oid>) -> Result<Relation> {
+/// The table, locked for what is to be done to it, provided that the caller owns it.
+fn owned(relation: Option<pg_sys::Oid>, what_for: LockFor) -> Result<Relation> {
     let Some(oid) = relation else { return Err(Error::invalid("relation must not be NULL")) };
     let gone = || Error::undefined(format!("there is no table {}", oid.to_u32()));
     let found = catalog::relation(oid)?.ok_or_else(gone)?;
     if !has_privileges_of(caller(), found.owner) {
         return Err(Error::denied(format!("must be owner of table {}", found.title())));
     }
-    lock_definition(oid);
+    lock(oid, what_for);
     catalog::relation(oid)?.ok_or_else(gone)
 }
 
@@ -266,7 +273,7 @@ fn require_deleted_at(relation: &Relation, options: &Options, option: &str) -> R
 }
 
 fn run_as_owner(relation: &Relation, sql: &str) -> Result<()> {
-    acting_as(relation.owner, || Ok(Spi::run(sql)?))
+    writing_as(relation.owner, || Ok(Spi::run(sql)?))
 }
 
 /// Whether tombstones, holds and events written under `before` would mean something else under `after`.

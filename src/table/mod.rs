@@ -21,12 +21,13 @@ use pgrx::pg_sys;
 use pgrx::spi::quote_qualified_identifier;
 
 pub use cache::{by_number, by_oid, by_trigger, generation};
+pub use catalog::not_managed;
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use resolve::{Fits, resolve};
 pub use value::ColumnType;
 
 use crate::backend::ident::{ident, qualified};
-use crate::backend::identity::acting_as;
+use crate::backend::identity::{acting_as, writing_as};
 use crate::backend::query::Statement;
 use crate::error::Result;
 
@@ -106,8 +107,13 @@ impl Table {
         statement
     }
 
-    /// Runs `act` with the rights of the table's owner.
+    /// Runs `act` with the rights of the table's owner, to read or write its rows.
     pub fn as_owner<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        writing_as(self.owner, act)
+    }
+
+    /// Runs `act` with the rights of the table's owner, to evaluate what the owner wrote: nothing of it can linger.
+    pub fn evaluating<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         acting_as(self.owner, act)
     }
 }

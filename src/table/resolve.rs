@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 
 use super::{Table, by_oid, catalog};
 use crate::backend::query::Statement;
+use crate::backend::relation::{LockFor, lock};
 use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
 use crate::settings;
@@ -26,12 +27,21 @@ thread_local! {
 }
 
 /// The table a door is to act on: the one given, else `tombstone.default_table`, else the only managed one that fits.
-pub fn resolve(relation: Option<pg_sys::Oid>, fits: Fits) -> Result<Rc<Table>> {
+///
+/// Locked for what the door does before anything cached about it is looked at: whoever waited here for configure() or
+/// unmanage() goes on with what they made of the table.
+pub fn resolve(relation: Option<pg_sys::Oid>, fits: Fits, what_for: LockFor) -> Result<Rc<Table>> {
+    let oid = find(relation, fits)?;
+    lock(oid, what_for);
+    by_oid(oid)
+}
+
+fn find(relation: Option<pg_sys::Oid>, fits: Fits) -> Result<pg_sys::Oid> {
     if let Some(relation) = relation {
-        return by_oid(relation);
+        return Ok(relation);
     }
     if let Some(name) = settings::default_table() {
-        return by_oid(named(&name)?);
+        return named(&name);
     }
     let fitting: Vec<pg_sys::Oid> = catalog::all()?
         .into_iter()
@@ -39,7 +49,7 @@ pub fn resolve(relation: Option<pg_sys::Oid>, fits: Fits) -> Result<Rc<Table>> {
         .map(|(oid, _)| oid)
         .collect();
     if let [only] = fitting.as_slice() {
-        return by_oid(*only);
+        return Ok(*only);
     }
     let kind = if fits == Fits::Versions { "with" } else { "without" };
     if fitting.is_empty() {

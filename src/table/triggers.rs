@@ -18,26 +18,44 @@ use crate::backend::relation::{keeper, own};
 use crate::error::{Error, Result};
 
 thread_local! {
+    // Walks pg_inherits itself: pg_partition_tree() would lock every partition.
     static PARTITIONS: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
-         FROM pg_catalog.pg_partition_tree($1) p
-         JOIN pg_catalog.pg_class c ON c.oid = p.relid AND c.relkind IN ('r', 'p')
+        "WITH RECURSIVE tree AS (
+             SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1
+             UNION ALL
+             SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.inhrelid
+         )
+         SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
+         FROM tree
+         JOIN pg_catalog.pg_class c ON c.oid = tree.inhrelid AND c.relkind IN ('r', 'p')
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE p.level > 0
-           AND $2 = EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = $3::pg_catalog.name)",
+         WHERE $2 = EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = $3::pg_catalog.name)",
         [pg_sys::OIDOID, pg_sys::BOOLOID, pg_sys::TEXTOID],
     )));
+    // Whoever makes a trigger of that name on a table of their own is not meant: the owner must be the same.
     static DETACHED: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
          FROM pg_catalog.pg_trigger t
-         JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+         JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid AND NOT c.relispartition
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE t.tgname = $2::pg_catalog.name AND c.oid NOT IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)",
+         JOIN pg_catalog.pg_class root ON root.oid = $1 AND root.relowner = c.relowner
+         WHERE t.tgname = $2::pg_catalog.name",
         [pg_sys::OIDOID, pg_sys::TEXTOID],
     )));
-    static PARTITIONED: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT m.managed, m.relation::pg_catalog.oid FROM tombstone.managed m
-         JOIN pg_catalog.pg_class c ON c.oid = m.relation WHERE c.relkind = 'p'",
+    // The managed partitioned tables that the command was about: itself, or above the partition it made. Restoring a dump
+    // passes here before the triggers are back; they bring the guards along.
+    static CONCERNED: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT DISTINCT m.managed, m.relation::pg_catalog.oid
+         FROM tombstone.managed m
+         JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.relation AND t.tgname = 'zz_tombstone_truncate'
+         WHERE m.relation = ANY ($1)",
+        [pg_sys::OIDARRAYOID],
+    )));
+    static COMMANDS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT DISTINCT COALESCE(a.relid::pg_catalog.oid, c.objid)
+         FROM pg_catalog.pg_event_trigger_ddl_commands() c
+         LEFT JOIN LATERAL pg_catalog.pg_partition_ancestors(c.objid) AS a (relid) ON true
+         WHERE c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.objid IS NOT NULL",
         [],
     )));
 }
@@ -47,7 +65,7 @@ pub fn attach(number: i32, relation: &Relation) -> Result<()> {
     let table = qualified(&relation.schema, &relation.name);
     for trigger in [
         // No WHEN: Postgres reads its text anew in every statement, which costs more than the call that it saves.
-        format!("zz_tombstone_update BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_update()"),
+        format!("{UPDATE_TRIGGER} BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_update()"),
         format!("zz_tombstone_delete AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_delete()"),
         format!("zz_tombstone_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"),
     ] {
@@ -59,7 +77,7 @@ pub fn attach(number: i32, relation: &Relation) -> Result<()> {
 /// Takes the triggers off.
 pub fn detach(number: i32, relation: &Relation) -> Result<()> {
     let table = qualified(&relation.schema, &relation.name);
-    for trigger in ["zz_tombstone_update", "zz_tombstone_delete", "zz_tombstone_truncate"] {
+    for trigger in [UPDATE_TRIGGER, "zz_tombstone_delete", "zz_tombstone_truncate"] {
         run_as(relation.owner, &format!("DROP TRIGGER {trigger} ON {table}"))?;
     }
     let guard = guard(number);
@@ -73,6 +91,9 @@ pub fn detach(number: i32, relation: &Relation) -> Result<()> {
 fn guard(number: i32) -> String {
     format!("{GUARD}{number}")
 }
+
+/// The trigger that redacts, and must be the last to see the row.
+pub const UPDATE_TRIGGER: &str = "zz_tombstone_update";
 
 /// What the names of guards begin with; the managed table's number follows.
 pub const GUARD: &str = "zz_tombstone_partition_of_";
@@ -118,23 +139,23 @@ fn release_detached(number: i32, root: pg_sys::Oid) -> Result<()> {
 /// Event trigger on ddl_command_end: follows the partitions that were created, attached or detached just now.
 #[pg_extern(sql = false)]
 fn on_partition() -> Result<(), ErrorReport> {
-    let guard = || -> Result<()> {
+    let follow = || -> Result<()> {
         if own(c"managed") == pg_sys::InvalidOid {
             return Ok(()); // the extension itself is being created or dropped
         }
-        let partitioned = acting_as(keeper(), || {
-            PARTITIONED.with(|statement| {
-                statement
-                    .rows(&[], |row| Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get(2)?.unwrap_or(pg_sys::InvalidOid))))
-            })
-        })?;
-        for (number, root) in partitioned {
+        let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
+        let tables = COMMANDS.with(|statement| statement.rows(&[], oid))?;
+        let tables = DatumWithOid::from(tables.into_iter().flatten().collect::<Vec<_>>());
+        let numbered = |row: &SpiHeapTupleData| {
+            Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid)))
+        };
+        for (number, root) in acting_as(keeper(), || CONCERNED.with(|statement| statement.rows(&[tables], numbered)))? {
             guard_partitions(number, root)?;
             release_detached(number, root)?;
         }
         Ok(())
     };
-    guard().map_err(Into::into)
+    follow().map_err(Into::into)
 }
 
 fn run_as(owner: pg_sys::Oid, sql: &str) -> Result<()> {

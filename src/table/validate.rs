@@ -84,7 +84,7 @@ fn existing<'a>(relation: &'a Relation, option: &str, name: &str) -> Result<&'a 
 
 fn version_column(relation: &Relation, name: &str) -> Result<()> {
     let attribute = existing(relation, "version", name)?;
-    if ![pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID].contains(&attribute.column.kind.base()) {
+    if !attribute.column.kind.is_integer() {
         return Err(Error::invalid(format!("option version: column {name} is not smallint, integer or bigint"))
             .detail("Versions are compared as numbers."));
     }
@@ -121,8 +121,8 @@ fn id_columns(relation: &Relation, options: &Options) -> Result<Vec<String>> {
         if id[..i].contains(name) || Some(name) == options.version.as_ref() {
             return Err(Error::invalid(format!("option id: column {name} is named twice")));
         }
-        if attribute.column.kind.equals().is_none() {
-            return Err(Error::invalid(format!("option id: values of column {name} cannot be compared")));
+        if attribute.column.kind.equals().is_none() || attribute.column.kind.array() == pg_sys::InvalidOid {
+            return Err(Error::invalid(format!("option id: values of column {name} cannot be compared, or not be listed")));
         }
     }
     let named = |name: &String| id.contains(name) || Some(name) == options.version.as_ref();
@@ -176,8 +176,9 @@ fn deleted_at_column(relation: &Relation, options: &Options) -> Result<String> {
         return Err(Error::invalid(format!("option deleted_at: column {name} belongs to the key")));
     }
     let Some(attribute) = relation.attribute(&name) else { return Ok(name) };
-    if attribute.column.kind.base() != pg_sys::TIMESTAMPTZOID {
+    if !attribute.column.kind.is_stamp() {
         return Err(Error::invalid(format!("option deleted_at: column {name} is not of type timestamptz"))
+            .detail("It tells the tombstones of one deletion from those of another, to the microsecond.")
             .hint(format!("ALTER TABLE … ALTER COLUMN {} TYPE timestamptz;", ident(&name))));
     }
     if attribute.not_null || attribute.generated || attribute.has_default {

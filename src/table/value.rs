@@ -146,6 +146,16 @@ impl ColumnType {
         unsafe { pg_sys::datumIsEqual(one, other, self.by_value, self.length as i32) }
     }
 
+    /// Whether values of this type can stamp a tombstone: timestamptz, to the microsecond.
+    pub fn is_stamp(&self) -> bool {
+        self.declared == pg_sys::TIMESTAMPTZOID && self.modifier == -1
+    }
+
+    /// Whether values of this type are integers.
+    pub fn is_integer(&self) -> bool {
+        [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID].contains(&self.base)
+    }
+
     /// Whether values of this type are rows.
     pub fn is_row(&self) -> bool {
         // SAFETY: a catalog look-up.

@@ -20,7 +20,7 @@ async fn a_restored_copy_is_managed_like_the_original() -> Result<()> {
 
     let managed = "SELECT array_agg(concat_ws(' ', relation, layout) ORDER BY relation::text) FROM tombstone.tables";
     let tables: Vec<String> = value(&copy, managed, &[]).await?;
-    assert_eq!(tables, ["\"Post\".letter in_place", "note in_place"]);
+    assert_eq!(tables, ["\"Post\".letter in_place", "note in_place", "visit in_place"]);
     for table in TABLES {
         assert_ne!(oid(&copy, table).await?, oid(&original, table).await?, "or the test is void");
     }
@@ -83,13 +83,17 @@ async fn original_and_copy(server: &Server, name: &str) -> Result<(Client, Clien
     Ok((original, copy))
 }
 
-/// In each table a live record, a tombstone and a held record.
+/// In each of `TABLES` a live record, a tombstone and a held record; and a partitioned table, whose partitions have triggers
+/// of their own.
 async fn populate(client: &Client) -> Result<(), Error> {
     client
         .batch_execute(
             r#"CREATE TABLE note (id bigint PRIMARY KEY, body text NOT NULL, deleted_at timestamptz);
                CREATE SCHEMA "Post";
                CREATE TABLE "Post".letter (id bigint PRIMARY KEY, body text NOT NULL);
+               CREATE TABLE visit (id bigint, place text, PRIMARY KEY (id, place)) PARTITION BY LIST (place);
+               CREATE TABLE visit_here PARTITION OF visit FOR VALUES IN ('here');
+               SELECT tombstone.manage('visit', layout => 'in_place');
                INSERT INTO note VALUES (1, 'first'), (2, 'second'), (3, 'third');
                INSERT INTO "Post".letter VALUES (1, 'first'), (2, 'second'), (3, 'third');
                SELECT tombstone.manage('note', redact => '{"body": ""}');
