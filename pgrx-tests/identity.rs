@@ -4,7 +4,7 @@
 mod tests {
     use pgrx::prelude::*;
 
-    use crate::backend::identity::{acting_as, actor};
+    use crate::backend::identity::{acting_as, actor, writing_as};
     use crate::backend::subtransaction::attempt;
     use crate::pgrx_tests::sql::{run, value};
 
@@ -40,6 +40,17 @@ mod tests {
             let outcome = attempt(|| acting_as(other, || Ok(Spi::run(escape)?)));
             assert!(outcome.is_err(), "{escape}");
         }
+    }
+
+    /// What writes rows for an owner is less restricted (deferred constraints must work), but no way out either.
+    #[pg_test]
+    fn nobody_escapes_while_writing() {
+        let other = role("other");
+        for escape in ["RESET ROLE", "SET ROLE postgres", "RESET SESSION AUTHORIZATION"] {
+            let outcome = attempt(|| writing_as(other, || Ok(Spi::run(escape)?)));
+            assert!(outcome.is_err(), "{escape}");
+        }
+        assert_eq!(writing_as(other, who), "other pg_catalog, pg_temp");
     }
 
     #[pg_test]

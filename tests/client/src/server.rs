@@ -79,6 +79,11 @@ impl Server {
         command
     }
 
+    /// What a server of this installation puts into CREATE SUBSCRIPTION to reach a database of this one.
+    pub fn conninfo(&self, database: &str) -> String {
+        format!("host={} user={SUPERUSER} dbname={database}", self.dir.display())
+    }
+
     fn init(&self) -> Result<()> {
         run(self.owner_command(self.bin.join("initdb")).arg("-D").arg(&self.dir).args([
             "-U",
@@ -103,6 +108,7 @@ impl Server {
              unix_socket_directories = '{}'\n\
              shared_preload_libraries = 'pg_tombstone'\n\
              max_prepared_transactions = 10\n\
+             wal_level = logical\n\
              fsync = off\n",
             self.dir.display()
         )?;

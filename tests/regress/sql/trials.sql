@@ -44,6 +44,25 @@ UPDATE account SET deleted_at = now();
 ALTER TABLE account DISABLE TRIGGER zzz;
 UPDATE account SET deleted_at = now();
 
+-- An error caught inside a statement, with another library's executor hooks under ours: the statement's end is still found.
+LOAD 'auto_explain';
+CREATE TABLE boss (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE TABLE aide (id int PRIMARY KEY, boss int REFERENCES boss, deleted_at timestamptz);
+INSERT INTO boss VALUES (1), (2);
+INSERT INTO aide VALUES (1, 2);
+SELECT tombstone.manage('boss'), tombstone.manage('aide');
+CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN EXECUTE 'SELECT 1/0'; EXCEPTION WHEN division_by_zero THEN RETURN NEW; END $$;
+CREATE TRIGGER stumble BEFORE UPDATE ON boss FOR EACH ROW EXECUTE FUNCTION stumble();
+BEGIN;
+UPDATE boss SET deleted_at = now();
+\echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+UPDATE boss SET deleted_at = now() WHERE id = 1;
+COMMIT;
+SELECT ids FROM tombstone.event ORDER BY seq DESC LIMIT 1;
+
 -- A row without a key: updated like any other, but neither deleted nor purged.
 CREATE TABLE loose (id uuid NOT NULL UNIQUE, n int, deleted_at timestamptz);
 SELECT tombstone.manage('loose', id => '{id}');
