@@ -1,6 +1,8 @@
 -- What has gone wrong once, or was tried by a hostile reader: each case failed before its mend.
 -- Errors caught half-way, triggers that interfere, columns that change, tables that go by another road, odd keys.
 \set SHOW_CONTEXT never
+-- Another library with executor hooks, loaded before ours, is called by ours.
+LOAD 'auto_explain';
 SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS pg_tombstone CASCADE;
 CREATE EXTENSION pg_tombstone;
@@ -45,7 +47,6 @@ ALTER TABLE account DISABLE TRIGGER zzz;
 UPDATE account SET deleted_at = now();
 
 -- An error caught inside a statement, with another library's executor hooks under ours: the statement's end is still found.
-LOAD 'auto_explain';
 CREATE TABLE boss (id int PRIMARY KEY, deleted_at timestamptz);
 CREATE TABLE aide (id int PRIMARY KEY, boss int REFERENCES boss, deleted_at timestamptz);
 INSERT INTO boss VALUES (1), (2);
