@@ -4,6 +4,8 @@ use std::cell::Cell;
 
 use pgrx::{pg_guard, pg_sys};
 
+use crate::backend::relation::forget_own;
+
 /// Told which table's definition may have changed; `None`: any.
 type OnChange = fn(Option<pg_sys::Oid>);
 
@@ -36,14 +38,17 @@ pub fn forget(relation: pg_sys::Oid) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_relation(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    if let Some(on_change) = ON_CHANGE.get() {
-        on_change((relation != pg_sys::InvalidOid).then_some(relation));
-    }
+    changed((relation != pg_sys::InvalidOid).then_some(relation));
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_schema(_argument: pg_sys::Datum, _cache: core::ffi::c_int, _hash: u32) {
+    changed(None);
+}
+
+fn changed(relation: Option<pg_sys::Oid>) {
+    forget_own(relation);
     if let Some(on_change) = ON_CHANGE.get() {
-        on_change(None);
+        on_change(relation);
     }
 }

@@ -1,15 +1,37 @@
 //! Relations by OID: their owner, whether they hold anything, and the extension's own.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
 
-/// One of the extension's own tables; InvalidOid after DROP EXTENSION.
-pub fn own(name: &CStr) -> pg_sys::Oid {
+thread_local! {
+    /// The extension's own relations, as looked up before: every deletion asks for some.
+    static OWN: RefCell<Vec<(&'static CStr, pg_sys::Oid)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One of the extension's own tables and sequences; InvalidOid after DROP EXTENSION.
+pub fn own(name: &'static CStr) -> pg_sys::Oid {
+    if let Some(known) = OWN.with_borrow(|own| own.iter().find(|(other, _)| *other == name).map(|(_, oid)| *oid)) {
+        return known;
+    }
     // SAFETY: catalog look-ups by name.
-    unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"tombstone".as_ptr(), true)) }
+    let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"tombstone".as_ptr(), true)) };
+    if oid != pg_sys::InvalidOid {
+        OWN.with_borrow_mut(|own| own.push((name, oid)));
+    }
+    oid
+}
+
+/// Forgets what `own` knows, if `changed` (`None`: anything) is of it.
+pub fn forget_own(changed: Option<pg_sys::Oid>) {
+    OWN.with_borrow_mut(|own| {
+        if changed.is_none_or(|changed| own.iter().any(|(_, oid)| *oid == changed)) {
+            own.clear();
+        }
+    });
 }
 
 /// The owner of the extension's own tables, in whose name they are read and written.
@@ -67,13 +89,13 @@ pub fn lock(relation: pg_sys::Oid, what_for: LockFor) {
 }
 
 /// The next number of one of the extension's own sequences, as its keeper would draw it.
-pub fn draw(sequence: &CStr) -> i64 {
+pub fn draw(sequence: &'static CStr) -> i64 {
     // SAFETY: draws from a sequence that the extension's script creates.
     unsafe { pg_sys::nextval_internal(own(sequence), false) }
 }
 
 /// Appends a row to one of the extension's own tables, past privileges, defaults, constraints and triggers, with its indexes.
-pub fn append(table: &CStr, row: &[Option<pg_sys::Datum>]) -> Result<()> {
+pub fn append(table: &'static CStr, row: &[Option<pg_sys::Datum>]) -> Result<()> {
     let mut values: Vec<pg_sys::Datum> = row.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
     let mut nulls: Vec<bool> = row.iter().map(Option::is_none).collect();
     // SAFETY: as many values as the table has columns, of their types: both are fixed by the extension's script.

@@ -49,8 +49,9 @@ pub fn follow(table: &Table, change: Change, ids: &[String]) -> Result<()> {
     }
 }
 
+/// The records' keys; versions of one record, next to each other as they mostly are, count once.
 fn keys(table: &Table, ids: &[String]) -> Result<Vec<Key>> {
-    ids.iter().map(|id| table.key(id)).collect()
+    ids.chunk_by(|one, other| one == other).map(|same| table.key(&same[0])).collect()
 }
 
 fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {

@@ -109,11 +109,16 @@ impl ColumnType {
     /// Of a domain, what the type behind it reads, as in `WHERE id = '…'`: a domain's CHECK is its owner's code, and who asks
     /// for a record runs none of that. 22023 where it is no such value; `what` is named in the message.
     pub fn read_key(&self, text: &str, what: &str) -> Result<pg_sys::Datum> {
-        if self.base == pg_sys::BYTEAOID {
-            let bytes = key_text::text_to_bytes(text).map_err(|wrong| Error::invalid(format!("{what} {wrong}")))?;
-            return Ok(bytes.into_datum().unwrap_or(pg_sys::Datum::from(0)));
-        }
-        self.read_as(self.base, self.base_modifier, text, what)
+        let ready = match self.base {
+            pg_sys::BYTEAOID => {
+                key_text::text_to_bytes(text).map_err(|wrong| Error::invalid(format!("{what} {wrong}")))?.into_datum()
+            }
+            // The commonest keys need no input function; a spelling that only it understands still gets to it.
+            pg_sys::TEXTOID => text.into_datum(),
+            pg_sys::INT8OID => text.parse::<i64>().ok().into_datum(),
+            _ => None,
+        };
+        ready.map_or_else(|| self.read_as(self.base, self.base_modifier, text, what), Ok)
     }
 
     /// The value that the declared type's input function reads from `text`; 22023 where it is none.
