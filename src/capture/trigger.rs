@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use pgrx::htup::heap_getattr_raw;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
-use pgrx::{pg_guard, pg_sys};
+use pgrx::{PgTupleDesc, pg_guard, pg_sys};
 
 use super::pending::note;
 use crate::error::{Error, Result};
@@ -316,14 +316,9 @@ unsafe fn later_trigger(relation: pg_sys::Relation) -> Option<String> {
 }
 
 fn position(row: pg_sys::TupleDesc, column: &Column) -> Result<NonZeroUsize> {
-    // SAFETY: walks the attributes of a valid descriptor.
-    let found = unsafe {
-        (0..(*row).natts as usize).find(|i| {
-            let attribute = pg_sys::TupleDescAttr(row, *i as i32);
-            !(*attribute).attisdropped
-                && core::ffi::CStr::from_ptr((*attribute).attname.data.as_ptr()).to_bytes() == column.name.as_bytes()
-        })
-    };
+    // SAFETY: a valid descriptor, read and left as it is.
+    let row = unsafe { PgTupleDesc::from_pg_unchecked(row) };
+    let found = row.iter().position(|attribute| !attribute.is_dropped() && attribute.name() == column.name);
     found
         .and_then(|i| NonZeroUsize::new(i + 1))
         .ok_or_else(|| Error::not_ready(format!("the managed table has no column {} any more", column.name)))
