@@ -6,6 +6,7 @@
 //! on the children, and a child's owner none on the parent.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -13,7 +14,7 @@ use pgrx::pg_sys;
 use super::layout;
 use super::rows::{Rows, keys_from};
 use crate::error::{Error, Result};
-use crate::log::account;
+use crate::log::account::{self, Cause};
 use crate::log::event::{Change, stamp_argument};
 use crate::table::key::Key;
 use crate::table::{Column, ForeignKey, OnDelete, Purpose, Table, by_oid};
@@ -27,7 +28,7 @@ pub fn concerns(table: &Table) -> bool {
     !table.children.is_empty() || !table.parents.is_empty()
 }
 
-/// Runs `act`; returns with its value how many rows its restores brought back by foreign key.
+/// Runs `act`; returns with its value how many records its restores brought back by foreign key.
 pub fn counting<T>(act: impl FnOnce() -> T) -> (T, u64) {
     let before = FOLLOWED.replace(0);
     let value = act();
@@ -36,12 +37,15 @@ pub fn counting<T>(act: impl FnOnce() -> T) -> (T, u64) {
 
 /// Does what follows from `change` to the records `ids` of `table`.
 pub fn follow(table: &Table, change: Change, ids: &[String]) -> Result<()> {
-    let follows = account::current().cause.follows_foreign_keys();
+    let cause = account::current().cause;
     match change {
         Change::Purge => Ok(()), // the foreign keys themselves see to it
         Change::SoftDelete { stamp, .. } => soft_delete_children(table, stamp, &keys(table, ids)?),
-        Change::Restore { .. } if !follows => Ok(()),
+        Change::Restore { .. } if !cause.follows_foreign_keys() => Ok(()),
         Change::Restore { stamp } => {
+            if cause == Cause::Cascade {
+                FOLLOWED.set(FOLLOWED.get() + ids.iter().collect::<HashSet<_>>().len() as u64);
+            }
             let keys = keys(table, ids)?;
             require_live_parents(table, &keys)?;
             restore_children(table, stamp, &keys)
@@ -59,9 +63,7 @@ fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
         let referred = Referred::from_parents(table, key, keys)?;
         let child = by_oid(key.child)?;
         match key.on_delete {
-            OnDelete::Cascade => {
-                write_children(&child, key, &referred, Write::SoftDelete, stamp)?;
-            }
+            OnDelete::Cascade => write_children(&child, key, &referred, Write::SoftDelete, stamp)?,
             _ => refuse_if_live(table, &child, key, &referred)?,
         }
     }
@@ -72,16 +74,15 @@ fn restore_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
     for key in table.children.iter().filter(|key| key.on_delete == OnDelete::Cascade) {
         let referred = Referred::from_parents(table, key, keys)?;
         let child = by_oid(key.child)?;
-        let written = match child.parents.as_slice() {
+        match child.parents.as_slice() {
             [_only_this] => write_children(&child, key, &referred, Write::Restore, stamp)?,
             // A child that fell with two parents comes back with the last of them.
             _ => {
                 let fallen = with_live_parents(&child, &fallen_children(&child, key, &referred, stamp)?)?;
                 let restore = || layout::of(&child).restore(&child, &Rows::Records(&fallen), Some(stamp));
-                account::as_cascade(|| child.as_owner(restore))?
+                account::as_cascade(|| child.as_owner(restore)).map(drop)?;
             }
-        };
-        FOLLOWED.set(FOLLOWED.get() + written);
+        }
     }
     Ok(())
 }
@@ -168,9 +169,9 @@ enum Write {
 }
 
 /// Soft-deletes the live children with the parent's stamp, or restores those that bear it.
-fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: Write, stamp: i64) -> Result<u64> {
+fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: Write, stamp: i64) -> Result<()> {
     if referred.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let verb = if write == Write::SoftDelete { "delete children" } else { "restore children" };
     let statement = child.statement(Purpose(verb, "", key.oid), || {
@@ -191,7 +192,7 @@ fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: W
     });
     let mut arguments = referred.arguments();
     arguments.push(stamp_argument(Some(stamp)));
-    account::as_cascade(|| child.as_owner(|| statement.execute_on_latest(&arguments)))
+    account::as_cascade(|| child.as_owner(|| statement.execute_on_latest(&arguments).map(drop)))
 }
 
 fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Referred) -> Result<()> {

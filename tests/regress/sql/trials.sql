@@ -115,6 +115,16 @@ SELECT tombstone.restore('1', 'person');
 SELECT tombstone.restore('1', 'club');
 SELECT tombstone.state('{"person": 1, "club": 1}', 'member');
 
+-- restore counts records, not rows: a child with three versions is one.
+CREATE TABLE book (id int PRIMARY KEY);
+CREATE TABLE chapter (book int REFERENCES book ON DELETE CASCADE, id int, v int, PRIMARY KEY (id, v));
+SELECT tombstone.manage('book', 'in_place'), tombstone.manage('chapter', 'in_place', version => 'v');
+INSERT INTO book VALUES (1);
+INSERT INTO chapter SELECT 1, 7, v FROM generate_series(1, 3) v;
+SELECT tombstone.soft_delete('1', 'book') > 0 AS deleted;
+SELECT tombstone.restore('1', 'book');
+SELECT count(*) FROM chapter WHERE deleted_at IS NULL;
+
 -- One record that a constraint forbids to delete fails none of the others.
 CREATE TABLE checked (id int PRIMARY KEY, deleted_at timestamptz, CHECK (id <> 2 OR deleted_at IS NULL));
 SELECT tombstone.manage('checked');
