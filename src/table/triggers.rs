@@ -55,7 +55,7 @@ thread_local! {
         "SELECT DISTINCT COALESCE(a.relid::pg_catalog.oid, c.objid)
          FROM pg_catalog.pg_event_trigger_ddl_commands() c
          LEFT JOIN LATERAL pg_catalog.pg_partition_ancestors(c.objid) AS a (relid) ON true
-         WHERE c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.objid IS NOT NULL",
+         WHERE c.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND c.objid IS NOT NULL",
         [],
     )));
 }
