@@ -115,9 +115,18 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
             shape.refuse_later_triggers()?;
             shape.note(change, new, row)?;
         }
+        let mut written = new;
+        if let (Some(first), Some(again)) = (stamp(old), stamp(new))
+            && again > first
+        {
+            // Deleted already: the first deletion stands, its children and its undo find their rows by its stamp.
+            written = shape.stamp(written, first, row);
+        }
         // What is written into a tombstone later is blanked as well: a tombstone holds nothing until it is restored.
-        let blank = !shape.blanks.columns.is_empty() && stamp(new).is_some();
-        Ok(pg_sys::Datum::from(if blank { shape.redact(new, row) } else { new }))
+        if !shape.blanks.columns.is_empty() && stamp(new).is_some() {
+            written = shape.redact(written, row);
+        }
+        Ok(pg_sys::Datum::from(written))
     }
 }
 
@@ -248,6 +257,14 @@ impl Shape {
                 blanks.nulls.as_ptr().cast_mut(),
             )
         }
+    }
+
+    /// # Safety
+    /// `tuple` is of descriptor `row`, which is of this shape.
+    unsafe fn stamp(&self, tuple: pg_sys::HeapTuple, stamp: i64, row: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
+        let (mut column, mut value, mut null) = (self.deleted_at.get() as i32, pg_sys::Datum::from(stamp), false);
+        // SAFETY: by contract of this function; deleted_at is a timestamptz.
+        unsafe { pg_sys::heap_modify_tuple_by_cols(tuple, row, 1, &mut column, &mut value, &mut null) }
     }
 
     /// 55000 where a trigger could undo what ours does, or cancel the row that ours reports.

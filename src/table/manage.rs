@@ -115,11 +115,14 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
             return Err(catalog::not_managed(relation.oid));
         };
         refuse_while_held(number, &relation)?;
-        if relation.attribute(options.deleted_at.as_deref().unwrap_or(options::DELETED_AT)).is_none() {
-            // Without the column there is no telling tombstones, and nothing left to keep.
-        } else if discard.unwrap_or(false) {
+        let marked = relation.attribute(options.deleted_at.as_deref().unwrap_or(options::DELETED_AT)).is_some();
+        if !marked && !discard.unwrap_or(false) {
+            return Err(Error::not_ready(format!("table {} has lost the column that marks its tombstones", relation.title()))
+                .detail("There is no telling whether tombstones remain.")
+                .hint("Was it renamed? tombstone.configure() it, or unmanage with discard => true: no row is touched then."));
+        } else if marked && discard.unwrap_or(false) {
             run_as_owner(&relation, &format!("DELETE FROM {} WHERE {} IS NOT NULL", sql(&relation), deleted_at(&options)))?;
-        } else if let tombstones @ 1.. = tombstones(&relation, &options)? {
+        } else if marked && let tombstones @ 1.. = tombstones(&relation, &options)? {
             return Err(Error::not_ready(format!("table {} holds tombstones still", relation.title()))
                 .detail(format!("Tombstones in the table: {tombstones}."))
                 .hint(

@@ -86,6 +86,8 @@ UPDATE parent SET deleted_at = 'x';
 \echo :SQLSTATE
 ALTER TABLE parent DROP COLUMN deleted_at;
 SELECT tombstone.unmanage('parent');
+\echo :SQLSTATE
+SELECT tombstone.unmanage('parent', discard => true);
 
 -- A table that goes with its type is held back by a hold like any other.
 CREATE TYPE shape AS (id int, deleted_at timestamptz);
@@ -197,6 +199,17 @@ SELECT tombstone.soft_delete('1', 'note') > 0 AS deleted;
 UPDATE note SET body = 'too late';
 INSERT INTO note VALUES (1, 'again') ON CONFLICT (id) DO UPDATE SET body = excluded.body;
 SELECT id, body FROM note;
+
+-- Deleting what is deleted already leaves the first deletion as it was: its children come back with it.
+CREATE TABLE mother (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE TABLE daughter (id int PRIMARY KEY, mother int REFERENCES mother ON DELETE CASCADE, deleted_at timestamptz);
+SELECT tombstone.manage('mother'), tombstone.manage('daughter');
+INSERT INTO mother VALUES (1);
+INSERT INTO daughter VALUES (1, 1);
+UPDATE mother SET deleted_at = now() WHERE id = 1;
+UPDATE mother SET deleted_at = now() WHERE id = 1;
+SELECT m.deleted_at = d.deleted_at AS first_stamp FROM mother m, daughter d;
+SELECT tombstone.restore('1', 'mother');
 
 -- With the triggers off every door says so, and does nothing.
 ALTER TABLE note DISABLE TRIGGER USER;
