@@ -264,7 +264,7 @@ impl Shape {
     unsafe fn stamp(&self, tuple: pg_sys::HeapTuple, stamp: i64, row: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
         let (mut column, mut value, mut null) = (self.deleted_at.get() as i32, pg_sys::Datum::from(stamp), false);
         // SAFETY: by contract of this function; deleted_at is a timestamptz.
-        unsafe { pg_sys::heap_modify_tuple_by_cols(tuple, row, 1, &mut column, &mut value, &mut null) }
+        unsafe { pg_sys::heap_modify_tuple_by_cols(tuple, row, 1, &raw mut column, &raw mut value, &raw mut null) }
     }
 
     /// 55000 where a trigger could undo what ours does, or cancel the row that ours reports.
