@@ -50,13 +50,13 @@ fn on_drop(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
 }
 
 fn forget_dropped() -> Result<()> {
+    let dropped = DROPPED.with(|statement| statement.rows(&[], |row| Ok(row.get::<Vec<pg_sys::Oid>>(1)?)))?;
+    let Some(tables) = dropped.into_iter().flatten().next() else {
+        return Ok(()); // most commands drop no table
+    };
     if let Some(table) = HELD.with(|statement| statement.latest(&[DatumWithOid::from(GUARD)]))? {
         return Err(Error::on_hold(format!("cannot drop table {table}: records are on hold"))
             .hint("See tombstone.holds; tombstone.release() ends a hold."));
     }
-    let dropped = DROPPED.with(|statement| statement.rows(&[], |row| Ok(row.get::<Vec<pg_sys::Oid>>(1)?)))?;
-    for tables in dropped.into_iter().flatten() {
-        FORGET.with(|statement| statement.execute(&[DatumWithOid::from(tables)]))?;
-    }
-    Ok(())
+    FORGET.with(|statement| statement.execute(&[DatumWithOid::from(tables)])).map(drop)
 }

@@ -103,7 +103,8 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
         let row = (*trigger.tg_relation).rd_att;
         let (old, new) = (trigger.tg_trigtuple, trigger.tg_newtuple);
         let stamp = |tuple| heap_getattr_raw(tuple, shape.deleted_at, row).map(|datum| datum.value().cast_signed() as i64);
-        let change = match (stamp(old), stamp(new)) {
+        let (before, after) = (stamp(old), stamp(new));
+        let change = match (before, after) {
             (None, Some(stamp)) => Some(Change::SoftDelete { stamp, redacted: !shape.blanks.columns.is_empty() }),
             (Some(stamp), None) => Some(Change::Restore { stamp }),
             _ => None,
@@ -116,14 +117,14 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
             shape.note(change, new, row)?;
         }
         let mut written = new;
-        if let (Some(first), Some(again)) = (stamp(old), stamp(new))
+        if let (Some(first), Some(again)) = (before, after)
             && again > first
         {
             // Deleted already: the first deletion stands, its children and its undo find their rows by its stamp.
             written = shape.stamp(written, first, row);
         }
         // What is written into a tombstone later is blanked as well: a tombstone holds nothing until it is restored.
-        if !shape.blanks.columns.is_empty() && stamp(new).is_some() {
+        if !shape.blanks.columns.is_empty() && after.is_some() {
             written = shape.redact(written, row);
         }
         Ok(pg_sys::Datum::from(written))
@@ -188,14 +189,17 @@ unsafe fn shape_of(relation: pg_sys::Relation) -> Result<Rc<Shape>> {
     let known = SHAPES.with(|shapes| shapes.borrow().get(&oid).filter(fits).map(Rc::clone));
     let shape = match known {
         Some(shape) => shape,
-        // SAFETY: by contract of this function.
-        None => Rc::new(unsafe { Shape::new(relation) }?),
+        None => {
+            // SAFETY: by contract of this function.
+            let shape = Rc::new(unsafe { Shape::new(relation) }?);
+            SHAPES.with(|shapes| {
+                let mut shapes = shapes.borrow_mut();
+                shapes.retain(|_, other| other.generation == shape.generation);
+                shapes.insert(oid, Rc::clone(&shape));
+            });
+            shape
+        }
     };
-    SHAPES.with(|shapes| {
-        let mut shapes = shapes.borrow_mut();
-        shapes.retain(|_, other| other.generation == shape.generation);
-        shapes.insert(oid, Rc::clone(&shape));
-    });
     LAST.with(|last| last.replace(Some(Rc::clone(&shape))));
     Ok(shape)
 }

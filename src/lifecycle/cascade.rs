@@ -93,8 +93,7 @@ fn fallen_children(child: &Table, key: &ForeignKey, referred: &Referred, stamp: 
         return Ok(Vec::new());
     }
     let statement = child.statement(Purpose("fallen children", "", key.oid), || {
-        let mut types = referred.types();
-        types.push(pg_sys::TIMESTAMPTZOID);
+        let types = referred.types_and_stamp();
         let sql = format!(
             "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) ${}",
             columns(&child.id),
@@ -106,9 +105,7 @@ fn fallen_children(child: &Table, key: &ForeignKey, referred: &Referred, stamp: 
         );
         (sql, types)
     });
-    let mut arguments = referred.arguments();
-    arguments.push(stamp_argument(Some(stamp)));
-    let fallen = child.as_owner(|| statement.value_rows(&arguments))?;
+    let fallen = child.as_owner(|| statement.value_rows(&referred.arguments_and_stamp(stamp)))?;
     // SAFETY: just read from the id columns.
     Ok(fallen.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
 }
@@ -175,8 +172,7 @@ fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: W
     }
     let verb = if write == Write::SoftDelete { "delete children" } else { "restore children" };
     let statement = child.statement(Purpose(verb, "", key.oid), || {
-        let mut types = referred.types();
-        types.push(pg_sys::TIMESTAMPTZOID);
+        let types = referred.types_and_stamp();
         let (column, stamp) = (child.deleted_at.sql(), format!("${}", types.len()));
         let (value, was) = match write {
             Write::SoftDelete => (stamp, "IS NULL".to_string()),
@@ -190,8 +186,7 @@ fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: W
         );
         (sql, types)
     });
-    let mut arguments = referred.arguments();
-    arguments.push(stamp_argument(Some(stamp)));
+    let arguments = referred.arguments_and_stamp(stamp);
     account::as_cascade(|| child.as_owner(|| statement.execute_on_latest(&arguments).map(drop)))
 }
 
@@ -279,6 +274,17 @@ impl Referred {
         let typed = self.arrays.iter().zip(self.types());
         // SAFETY: each an array of its column's type, as read.
         typed.map(|(array, kind)| unsafe { DatumWithOid::new(*array, kind) }).collect()
+    }
+
+    /// The types of a statement that takes a stamp besides, as its last parameter.
+    fn types_and_stamp(&self) -> Vec<pg_sys::Oid> {
+        [self.types(), vec![pg_sys::TIMESTAMPTZOID]].concat()
+    }
+
+    fn arguments_and_stamp<'a>(&self, stamp: i64) -> Vec<DatumWithOid<'a>> {
+        let mut arguments = self.arguments();
+        arguments.push(stamp_argument(Some(stamp)));
+        arguments
     }
 
     fn rows_from(&self) -> String {

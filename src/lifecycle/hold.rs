@@ -48,21 +48,20 @@ pub fn refuse_held(table: &Table, ids: &[String]) -> Result<()> {
     ids.dedup();
     let held =
         acting_as(keeper(), || HELD.with(|statement| statement.latest(&[table.number.into(), DatumWithOid::from(ids)])))?;
-    held.map_or(Ok(()), |id| {
-        Err(Error::on_hold(format!("record \"{id}\" of table {} is on hold", table.title()))
-            .detail("A record on hold can be neither deleted, restored nor purged.")
-            .hint("See tombstone.holds; tombstone.release() ends a hold."))
-    })
+    held.map_or(Ok(()), |id| Err(on_hold(format!("record \"{id}\" of table {} is on hold", table.title()))))
 }
 
 /// 55006 where any record of the table is on hold.
 pub fn refuse_any(table: &Table) -> Result<()> {
-    match acting_as(keeper(), || ANY.with(|statement| statement.latest(&[table.number.into()])))? {
-        None => Ok(()),
-        Some(id) => Err(Error::on_hold(format!("cannot truncate table {}: record \"{id}\" is on hold", table.title()))
-            .detail("A record on hold can be neither deleted, restored nor purged.")
-            .hint("See tombstone.holds; tombstone.release() ends a hold.")),
-    }
+    let held = acting_as(keeper(), || ANY.with(|statement| statement.latest(&[table.number.into()])))?;
+    let refusal = |id| on_hold(format!("cannot truncate table {}: record \"{id}\" is on hold", table.title()));
+    held.map_or(Ok(()), |id: String| Err(refusal(id)))
+}
+
+fn on_hold(message: String) -> Error {
+    Error::on_hold(message)
+        .detail("A record on hold can be neither deleted, restored nor purged.")
+        .hint("See tombstone.holds; tombstone.release() ends a hold.")
 }
 
 /// The texts of those `keys` whose records are on hold.

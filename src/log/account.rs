@@ -21,6 +21,11 @@ impl Cause {
             Cause::Undo => "undo",
         }
     }
+
+    /// Whether restores made for this cause bring back, by themselves, what a cascade took with them.
+    pub fn follows_foreign_keys(self) -> bool {
+        self != Cause::Undo
+    }
 }
 
 /// What the open door says of the changes made through it.

@@ -1,11 +1,11 @@
-//! Entries of `tombstone.event`: written and read in the keeper's name.
+//! Entries of `tombstone.event`: written straight into the table, read in the keeper's name.
 
 use std::cell::Cell;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::{IntoDatum, pg_sys};
 
-use super::account::{Account, Cause};
+use super::account::Account;
 use super::deletion;
 use crate::backend::identity::{acting_as, actor};
 use crate::backend::query::Statement;
@@ -167,11 +167,4 @@ pub fn is_undone(deletion: i64) -> Result<bool> {
 /// Whether the log remembers that `id` was purged from the table numbered `managed`.
 pub fn remembers_purge(managed: i32, id: &str) -> Result<bool> {
     with(|statements| Ok(statements.purged.execute(&[managed.into(), id.into()])? > 0))
-}
-
-impl Cause {
-    /// Whether restores made for this cause bring back, by themselves, what a cascade took with them.
-    pub fn follows_foreign_keys(self) -> bool {
-        self != Cause::Undo
-    }
 }

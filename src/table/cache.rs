@@ -1,4 +1,4 @@
-//! The managed tables this session has met. Another session's DDL or configure() reaches us as an invalidation: it marks
+//! The managed tables this session has met. Another session's DDL or configure() reaches us as an invalidation: it
 //! begins a new generation, and the next look-up starts anew. Entries in use stay whole until their users are done.
 
 use std::cell::{Cell, RefCell};

@@ -210,7 +210,7 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
     let column = |option: &str, name: &str| column_of(&relation, option, name);
     let id = options.id.iter().flatten().map(|name| column("id", name)).collect::<Result<_>>()?;
     let version = options.version.as_deref().map(|name| column("version", name)).transpose()?;
-    let deleted_at = column("deleted_at", options.deleted_at.as_deref().unwrap_or(options::DELETED_AT))?;
+    let deleted_at = column("deleted_at", options.marker())?;
     if !deleted_at.kind.is_stamp() {
         return Err(type_changed(&relation, &deleted_at, "timestamptz"));
     }

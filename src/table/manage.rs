@@ -115,7 +115,7 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
             return Err(catalog::not_managed(relation.oid));
         };
         refuse_while_held(number, &relation)?;
-        let marked = relation.attribute(options.deleted_at.as_deref().unwrap_or(options::DELETED_AT)).is_some();
+        let marked = relation.attribute(options.marker()).is_some();
         if !marked && !discard.unwrap_or(false) {
             return Err(Error::not_ready(format!("table {} has lost the column that marks its tombstones", relation.title()))
                 .detail("There is no telling whether tombstones remain.")
@@ -249,11 +249,11 @@ fn sql(relation: &Relation) -> String {
 }
 
 fn deleted_at(options: &Options) -> String {
-    ident(options.deleted_at.as_deref().unwrap_or(options::DELETED_AT))
+    ident(options.marker())
 }
 
 fn add_deleted_at(relation: &Relation, options: &Options) -> Result<()> {
-    let name = options.deleted_at.as_deref().unwrap_or(options::DELETED_AT);
+    let name = options.marker();
     if relation.attribute(name).is_some() {
         return Ok(());
     }
@@ -262,7 +262,7 @@ fn add_deleted_at(relation: &Relation, options: &Options) -> Result<()> {
 
 /// Changing an option never adds the column: every tombstone would come to life unsaid.
 fn require_deleted_at(relation: &Relation, options: &Options, option: &str) -> Result<()> {
-    let name = options.deleted_at.as_deref().unwrap_or(options::DELETED_AT);
+    let name = options.marker();
     if relation.attribute(name).is_some() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
 /// The `deleted_at` column where no other is named.
-pub const DELETED_AT: &str = "deleted_at";
+const DELETED_AT: &str = "deleted_at";
 /// The one layout of this version.
 pub const IN_PLACE: &str = "in_place";
 /// What configure() takes for an interval that never ends.
@@ -28,6 +28,13 @@ pub struct Options {
     pub notify: String,
     pub channel: String,
     pub event_retention: Option<Interval>,
+}
+
+impl Options {
+    /// The name of the column that marks tombstones.
+    pub fn marker(&self) -> &str {
+        self.deleted_at.as_deref().unwrap_or(DELETED_AT)
+    }
 }
 
 /// What configure() is told to set an option to, read by what the option is.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::ColumnType;
 use super::catalog::{Attribute, Relation};
-use super::options::{self, DELETED_AT, IN_PLACE, Options};
+use super::options::{self, IN_PLACE, Options};
 use crate::backend::expression::is_one_expression;
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
@@ -65,7 +65,7 @@ fn layout(relation: &Relation, options: &Options) -> Result<String> {
         Some(other) => Err(Error::invalid(format!("option layout must be in_place, not \"{other}\""))
             .detail(format!("Table {} was to be managed.", relation.title()))
             .hint("in_place: tombstones stay in the table, marked by deleted_at.")),
-        None => match relation.attribute(options.deleted_at.as_deref().unwrap_or(DELETED_AT)) {
+        None => match relation.attribute(options.marker()) {
             Some(_) => Ok(IN_PLACE.into()),
             None => Err(Error::invalid(format!("{} has no column deleted_at, so its layout must be named", relation.title()))
                 .hint("Say layout => 'in_place': a column deleted_at is added, and tombstones stay in the table.")),
@@ -170,7 +170,7 @@ fn unique_keys(relation: &Relation) -> Result<Vec<UniqueKey>> {
 }
 
 fn deleted_at_column(relation: &Relation, options: &Options) -> Result<String> {
-    let name = options.deleted_at.clone().unwrap_or(DELETED_AT.into());
+    let name = options.marker().to_string();
     let named_elsewhere = options.id.iter().flatten().chain(&options.version).any(|other| *other == name);
     if named_elsewhere {
         return Err(Error::invalid(format!("option deleted_at: column {name} belongs to the key")));
