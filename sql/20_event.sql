@@ -2,10 +2,15 @@
 -- Appended to by the capture of each statement, one row for the many records of a statement;
 -- users read it through views. Not carried by pg_dump: a log describes one server's past.
 
-CREATE SEQUENCE tombstone.deletion AS bigint;
+-- Which log this is, drawn anew by each CREATE EXTENSION.
+CREATE TABLE tombstone.log (
+    incarnation uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO tombstone.log DEFAULT VALUES;
 
-COMMENT ON SEQUENCE tombstone.deletion IS
-    'Numbers deletions: one number for all that one transaction deletes.';
+COMMENT ON TABLE tombstone.log IS
+    'One row: which log this is. A cursor of another log is refused.';
+COMMENT ON COLUMN tombstone.log.incarnation IS 'Drawn at random when the extension was created.';
 
 CREATE TABLE tombstone.event (
     seq           bigint      GENERATED ALWAYS AS IDENTITY,
@@ -18,24 +23,28 @@ CREATE TABLE tombstone.event (
     deletion      bigint,
     ids           text[]      NOT NULL,
     versions      bigint[],
+    kinds         text[],
     deleted_at    timestamptz,
     redacted      boolean     NOT NULL,
     cause         text        NOT NULL,
     actor         text        NOT NULL,
     reason        text,
-    CONSTRAINT op_is_known CHECK (op IN ('update', 'delete')),
+    CONSTRAINT op_is_known CHECK (op IN ('create', 'update', 'delete')),
     CONSTRAINT deletes_say_how CHECK (CASE op WHEN 'delete' THEN deletion_type IN ('soft', 'hard') AND deletion IS NOT NULL
                                               ELSE deletion_type IS NULL END),
-    CONSTRAINT updates_restore CHECK (restored = (op = 'update')),
+    CONSTRAINT restores_are_updates CHECK (NOT restored OR op = 'update' AND deleted_at IS NOT NULL),
     CONSTRAINT soft_deletes_are_stamped CHECK ((deletion_type = 'soft') IS NOT TRUE OR deleted_at IS NOT NULL),
     CONSTRAINT only_soft_deletes_redact CHECK (NOT redacted OR deletion_type = 'soft'),
     CONSTRAINT names_records CHECK (cardinality(ids) > 0 AND array_position(ids, NULL) IS NULL),
-    CONSTRAINT versions_pair_with_ids CHECK (versions IS NULL OR cardinality(ids) IN (1, cardinality(versions)))
+    CONSTRAINT versions_pair_with_ids CHECK (versions IS NULL OR cardinality(ids) IN (1, cardinality(versions))),
+    CONSTRAINT kinds_pair_with_records CHECK (kinds IS NULL OR cardinality(kinds) IN (1, greatest(cardinality(ids), cardinality(versions))))
 );
 
--- Written straight into the table (src/log/event.rs), which wants no partial index; and never compressed as it is written:
--- compressing 8,192 version numbers took longer than deleting the versions.
-CREATE INDEX event_deletion ON tombstone.event (deletion);
+-- Written straight into the table (src/log/event.rs), which wants no partial index. The first is the order of reading, and
+-- what finds a deletion by its number; the second finds what a table has to tell of transactions that are over by now.
+CREATE INDEX event_seq ON tombstone.event (seq);
+CREATE INDEX event_news ON tombstone.event (managed, xid, seq);
+-- Never compressed as it is written: compressing 8,192 version numbers took longer than deleting the versions.
 ALTER TABLE tombstone.event ALTER versions SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE tombstone.event IS
@@ -44,17 +53,51 @@ COMMENT ON COLUMN tombstone.event.seq IS 'Order of writing; not of commit.';
 COMMENT ON COLUMN tombstone.event.xid IS 'The writing transaction.';
 COMMENT ON COLUMN tombstone.event.at IS 'Start of the writing transaction.';
 COMMENT ON COLUMN tombstone.event.managed IS 'The managed table, as numbered in tombstone.managed.';
-COMMENT ON COLUMN tombstone.event.op IS 'delete, or update for a restore.';
+COMMENT ON COLUMN tombstone.event.op IS 'delete; update, of a restore; and with events => ''all'' create and every other update.';
 COMMENT ON COLUMN tombstone.event.deletion_type IS 'soft or hard, of a delete.';
 COMMENT ON COLUMN tombstone.event.restored IS 'True where a tombstone became a live record again.';
-COMMENT ON COLUMN tombstone.event.deletion IS 'The deletion this belongs to; of a restore, the deletion that was undone.';
+COMMENT ON COLUMN tombstone.event.deletion IS 'The deletion this belongs to, by the seq of its first entry; of a restore, the deletion that was undone.';
 COMMENT ON COLUMN tombstone.event.ids IS 'The records, as text: parallel to versions, or the one record all the versions belong to.';
 COMMENT ON COLUMN tombstone.event.versions IS 'The versions, where the table has a version column.';
+COMMENT ON COLUMN tombstone.event.kinds IS 'The kinds, where the table has a kind: parallel to the records, or one for all.';
 COMMENT ON COLUMN tombstone.event.deleted_at IS 'The stamp a soft delete put on these rows: what tells its tombstones from those of another deletion.';
 COMMENT ON COLUMN tombstone.event.redacted IS 'True where the soft delete blanked columns.';
 COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of a soft delete or restore that followed a foreign key; undo.';
 COMMENT ON COLUMN tombstone.event.actor IS 'The role that acted, as SET ROLE or the login had it.';
 COMMENT ON COLUMN tombstone.event.reason IS 'What the caller of soft_delete() gave as the reason.';
+
+CREATE TABLE tombstone.undone (
+    deletion bigint      PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE tombstone.undone IS 'The deletions that were undone: each once.';
+COMMENT ON COLUMN tombstone.undone.deletion IS 'The deletion.';
+COMMENT ON COLUMN tombstone.undone.at IS 'Start of the transaction that undid it.';
+
+CREATE TABLE tombstone.tick (
+    tick bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen pg_snapshot NOT NULL
+);
+
+COMMENT ON TABLE tombstone.tick IS
+    'Moments in the life of the log: what could be read by when. They tell how long ago an entry was committed.';
+COMMENT ON COLUMN tombstone.tick.tick IS 'Order of the ticks.';
+COMMENT ON COLUMN tombstone.tick.at IS 'When.';
+COMMENT ON COLUMN tombstone.tick.seen IS 'The transactions that were over by then.';
+
+CREATE TABLE tombstone.floor (
+    managed integer     PRIMARY KEY REFERENCES tombstone.managed ON DELETE CASCADE,
+    seen    pg_snapshot NOT NULL,
+    last    xid8        NOT NULL
+);
+
+COMMENT ON TABLE tombstone.floor IS
+    'Up to where each table''s events have been trimmed: a cursor from before that is refused.';
+COMMENT ON COLUMN tombstone.floor.managed IS 'The managed table, as numbered in tombstone.managed.';
+COMMENT ON COLUMN tombstone.floor.seen IS 'What these transactions wrote is gone.';
+COMMENT ON COLUMN tombstone.floor.last IS 'The latest of those that had written anything.';
 
 -- Everything shown of a deletion is taken from the events the caller may know of: those of tables it may read, and where
 -- row security filters what it reads, none.
@@ -68,12 +111,12 @@ WITH visible AS (
       AND NOT pg_catalog.row_security_active(m.relation::pg_catalog.oid)
 ), said AS (
     SELECT deletion,
-           pg_catalog.min(at) FILTER (WHERE op = 'delete') AS at,
-           (pg_catalog.array_agg(actor ORDER BY seq) FILTER (WHERE op = 'delete'))[1] AS actor,
-           (pg_catalog.array_agg(cause ORDER BY seq) FILTER (WHERE op = 'delete'))[1] AS cause,
-           pg_catalog.string_agg(DISTINCT reason, '; ') AS reason,
-           pg_catalog.min(at) FILTER (WHERE restored) AS undone_at
+           pg_catalog.min(at) AS at,
+           (pg_catalog.array_agg(actor ORDER BY seq))[1] AS actor,
+           (pg_catalog.array_agg(cause ORDER BY seq))[1] AS cause,
+           pg_catalog.string_agg(DISTINCT reason, '; ') AS reason
     FROM visible
+    WHERE op = 'delete'
     GROUP BY deletion
 ), tally AS (
     SELECT deletion,
@@ -85,8 +128,9 @@ WITH visible AS (
           GROUP BY v.deletion, v.relation) per_table
     GROUP BY deletion
 )
-SELECT said.deletion, said.at, said.actor, said.cause, said.reason, tally.relations, tally.records, said.undone_at
-FROM said JOIN tally USING (deletion);
+SELECT said.deletion, said.at, said.actor, said.cause, said.reason, tally.relations, tally.records, u.at AS undone_at
+FROM said JOIN tally USING (deletion)
+LEFT JOIN tombstone.undone u USING (deletion);
 
 COMMENT ON VIEW tombstone.deletions IS
     'Who deleted what, when and why: one row for each transaction that deleted, counted per table, of the tables you may read.';

@@ -1,5 +1,5 @@
 -- The triggers: the lifecycle itself, fired by every road into a managed table.
--- manage() attaches the first three to the table; the event triggers follow its partitions, and clear up after DROP TABLE.
+-- manage() attaches the first four to the table; the event triggers follow its partitions, and clear up after DROP TABLE.
 
 CREATE FUNCTION tombstone.on_update() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_update';
@@ -11,10 +11,15 @@ CREATE FUNCTION tombstone.on_delete() RETURNS trigger
 COMMENT ON FUNCTION tombstone.on_delete() IS
     'Trigger of managed tables: a row that leaves the table is recorded as purged.';
 
+CREATE FUNCTION tombstone.on_insert() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_insert';
+COMMENT ON FUNCTION tombstone.on_insert() IS
+    'Trigger of managed tables with events => ''all'': a new row is recorded as created.';
+
 CREATE FUNCTION tombstone.on_truncate() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_truncate';
 COMMENT ON FUNCTION tombstone.on_truncate() IS
-    'Trigger of managed tables: refuses TRUNCATE while a record is on hold.';
+    'Trigger of managed tables: every row is recorded as purged; refuses TRUNCATE while a record is on hold.';
 
 CREATE FUNCTION tombstone.on_drop() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'on_drop_wrapper';
@@ -37,3 +42,21 @@ CREATE EVENT TRIGGER tombstone_on_partition ON ddl_command_end
     EXECUTE FUNCTION tombstone.on_partition();
 COMMENT ON EVENT TRIGGER tombstone_on_partition IS
     'Guards the held records in partitions created or attached later.';
+
+-- A log, its holds and its options describe one database. A publication FOR ALL TABLES sends them to subscribers, too.
+CREATE FUNCTION tombstone.on_replicated() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_replicated';
+COMMENT ON FUNCTION tombstone.on_replicated() IS
+    'Trigger of the extension''s own tables: what a logical subscription brings of another database''s is left out.';
+
+DO $$
+DECLARE
+    own pg_catalog.regclass;
+BEGIN
+    FOREACH own IN ARRAY '{tombstone.managed, tombstone.held, tombstone.event, tombstone.undone, tombstone.log, tombstone.tick, tombstone.floor}'::pg_catalog.regclass[] LOOP
+        EXECUTE pg_catalog.format('CREATE TRIGGER on_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
+                                   FOR EACH ROW EXECUTE FUNCTION tombstone.on_replicated()', own);
+        EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE REPLICA TRIGGER on_replicated', own);
+    END LOOP;
+END
+$$;

@@ -10,6 +10,7 @@ use pgrx::{pg_guard, pg_sys};
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static COMMAND: Cell<Option<pg_sys::CommandId>> = const { Cell::new(None) };
     static AT_END: Cell<Option<fn(u32)>> = const { Cell::new(None) };
     static PREVIOUS_RUN: Cell<pg_sys::ExecutorRun_hook_type> = const { Cell::new(None) };
     static PREVIOUS_FINISH: Cell<pg_sys::ExecutorFinish_hook_type> = const { Cell::new(None) };
@@ -32,22 +33,38 @@ pub fn depth() -> u32 {
     DEPTH.get().max(1)
 }
 
-/// One level deeper, until dropped: also when an error unwinds. Puts back the level it found, whatever happened inside.
+/// Whether the statement whose AFTER triggers are firing deleted the row `deleted` itself. One that a foreign key's own
+/// statement deleted bears that statement's command number.
+///
+/// # Safety
+/// `deleted` is a tuple as stored, deleted by this transaction.
+pub unsafe fn deleted_it_itself(deleted: pg_sys::HeapTuple) -> bool {
+    // SAFETY: by contract of this function.
+    COMMAND.get().is_none_or(|command| unsafe { pg_sys::HeapTupleHeaderGetCmax((*deleted).t_data) } == command)
+}
+
+/// One level deeper, until dropped: also when an error unwinds. Puts back what it found, whatever happened inside.
 struct Deeper {
-    found: u32,
+    depth: u32,
+    command: Option<pg_sys::CommandId>,
 }
 
 impl Deeper {
-    fn new() -> Self {
-        let found = DEPTH.get();
-        DEPTH.set(found + 1);
-        Deeper { found }
+    /// # Safety
+    /// `query` was started by the executor and not ended.
+    unsafe fn into(query: *mut pg_sys::QueryDesc) -> Self {
+        // SAFETY: by contract of this function.
+        let command = unsafe { (*(*query).estate).es_output_cid };
+        let found = Deeper { depth: DEPTH.get(), command: COMMAND.replace(Some(command)) };
+        DEPTH.set(found.depth + 1);
+        found
     }
 }
 
 impl Drop for Deeper {
     fn drop(&mut self) {
-        DEPTH.set(self.found);
+        DEPTH.set(self.depth);
+        COMMAND.set(self.command);
     }
 }
 
@@ -59,9 +76,9 @@ unsafe extern "C-unwind" fn on_run(
     count: u64,
     execute_once: bool,
 ) {
-    let _deeper = Deeper::new();
     // SAFETY: hands on exactly what the hook was given.
     unsafe {
+        let _deeper = Deeper::into(query);
         match PREVIOUS_RUN.get() {
             Some(previous) => guarded(|| previous(query, direction, count, execute_once)),
             None => pg_sys::standard_ExecutorRun(query, direction, count, execute_once),
@@ -72,9 +89,9 @@ unsafe extern "C-unwind" fn on_run(
 #[cfg(feature = "pg18")]
 #[pg_guard]
 unsafe extern "C-unwind" fn on_run(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64) {
-    let _deeper = Deeper::new();
     // SAFETY: hands on exactly what the hook was given.
     unsafe {
+        let _deeper = Deeper::into(query);
         match PREVIOUS_RUN.get() {
             Some(previous) => guarded(|| previous(query, direction, count)),
             None => pg_sys::standard_ExecutorRun(query, direction, count),
@@ -85,9 +102,9 @@ unsafe extern "C-unwind" fn on_run(query: *mut pg_sys::QueryDesc, direction: pg_
 #[pg_guard]
 unsafe extern "C-unwind" fn on_finish(query: *mut pg_sys::QueryDesc) {
     {
-        let _deeper = Deeper::new();
         // SAFETY: hands on exactly what the hook was given.
         unsafe {
+            let _deeper = Deeper::into(query);
             match PREVIOUS_FINISH.get() {
                 Some(previous) => guarded(|| previous(query)),
                 None => pg_sys::standard_ExecutorFinish(query),

@@ -15,6 +15,14 @@ pub fn literal(value: &str) -> String {
     format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
+/// What `sql` says where it is one plain string literal and nothing else.
+pub fn literal_value(sql: &str) -> Option<String> {
+    let inner = sql.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+    // A backslash means itself or not, as standard_conforming_strings has it.
+    let plain = !inner.contains('\\') && !inner.replace("''", "").contains('\'');
+    plain.then(|| inner.replace("''", "'"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +65,16 @@ mod tests {
         #[test]
         fn a_literal_scans_back(value in "\\PC*") {
             prop_assert_eq!(scan_literal(&literal(&value)), Some(value));
+        }
+    }
+
+    #[test]
+    fn a_plain_literal_is_read_and_nothing_else() {
+        assert_eq!(literal_value(" 'osdu:wks:well:1.0.0' "), Some("osdu:wks:well:1.0.0".into()));
+        assert_eq!(literal_value("'it''s'"), Some("it's".into()));
+        assert_eq!(literal_value("''"), Some(String::new()));
+        for other in ["kind", "'a' || 'b'", "'a''", "E'a'", "'a\\n'", "'"] {
+            assert_eq!(literal_value(other), None, "{other}");
         }
     }
 

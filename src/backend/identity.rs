@@ -119,6 +119,14 @@ pub fn row_security_binds(relation: pg_sys::Oid) -> bool {
     verdict as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED
 }
 
+/// Whether the caller may SELECT from `relation`, whole.
+pub fn may_read(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up; a relation that is gone gives no rights.
+    unsafe {
+        pg_sys::pg_class_aclcheck(relation, caller(), pg_sys::ACL_SELECT as pg_sys::AclMode) == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
 /// Whether `role` has the privileges of `other`: is it, is a member that inherits from it, or is superuser.
 pub fn has_privileges_of(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up.

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::ffi::CString;
+use std::ops::ControlFlow;
 use std::ptr;
 
 use pgrx::datum::DatumWithOid;
@@ -43,6 +44,19 @@ impl Row {
         // SAFETY: a row and its descriptor, as SPI returned them.
         let data = unsafe { SpiHeapTupleData::new(self.shape, self.tuple) }?;
         Ok(data.ok_or(SpiError::NoTupleTable)?)
+    }
+
+    /// The values as they stand in the row.
+    fn raw(&self) -> Vec<Option<pg_sys::Datum>> {
+        // SAFETY: a row and its descriptor, as SPI returned them.
+        unsafe {
+            let value = |i| {
+                let mut is_null = false;
+                let value = pg_sys::SPI_getbinval(self.tuple, self.shape, i, &mut is_null);
+                (!is_null).then_some(value)
+            };
+            (1..=(*self.shape).natts).map(value).collect()
+        }
     }
 
     fn values(&self) -> Vec<pg_sys::Datum> {
@@ -94,15 +108,80 @@ impl Statement {
         self.run(arguments, Sees::Latest, |_, rows| rows.first().map_or(Ok(None), |row| Ok(row.data()?.get::<String>(1)?)))
     }
 
-    fn run<T>(&self, arguments: &[DatumWithOid], sees: Sees, read: impl FnOnce(u64, &[Row]) -> Result<T>) -> Result<T> {
+    /// Reads rows with `read`, fetching `at_once` of them, until it breaks off or they end; whether they ended. Sees what the
+    /// statement that is running sees. Reads only.
+    pub fn scan(
+        &self,
+        arguments: &[DatumWithOid],
+        at_once: i64,
+        mut read: impl FnMut(&SpiHeapTupleData) -> Result<ControlFlow<()>>,
+    ) -> Result<bool> {
+        self.portal(arguments, at_once, |row| read(&row.data()?))
+    }
+
+    /// The same for the values of a row, good until the next batch is fetched; and in what is committed
+    /// now, whatever the running statement sees.
+    pub fn scan_latest(
+        &self,
+        arguments: &[DatumWithOid],
+        at_once: i64,
+        mut read: impl FnMut(&[Option<pg_sys::Datum>]) -> Result<()>,
+    ) -> Result<()> {
+        // SAFETY: pushed and popped here; an error's abort pops by itself.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+        let outcome = self.portal(arguments, at_once, |row| read(&row.raw()).map(ControlFlow::Continue));
+        // SAFETY: as above.
+        unsafe { pg_sys::PopActiveSnapshot() };
+        outcome.map(drop)
+    }
+
+    fn portal(
+        &self,
+        arguments: &[DatumWithOid],
+        at_once: i64,
+        mut read: impl FnMut(&Row) -> Result<ControlFlow<()>>,
+    ) -> Result<bool> {
+        let (mut values, nulls) = self.values_and_nulls(arguments);
+        Spi::connect_mut(|_| {
+            let plan = self.plan()?;
+            // SAFETY: SPI is connected; as many values and null flags as the plan has parameters. The portal is closed below,
+            // or by the abort of an error.
+            let portal = unsafe { pg_sys::SPI_cursor_open(ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true) };
+            let outcome = 'all: loop {
+                // SAFETY: an open portal; the rows are read before they are freed.
+                unsafe {
+                    pg_sys::SPI_cursor_fetch(portal, true, at_once as _);
+                    let (found, table) = (pg_sys::SPI_processed as usize, pg_sys::SPI_tuptable);
+                    if found == 0 {
+                        break Ok(true);
+                    }
+                    for i in 0..found {
+                        match read(&Row { shape: (*table).tupdesc, tuple: *(*table).vals.add(i) }) {
+                            Ok(ControlFlow::Continue(())) => (),
+                            Ok(ControlFlow::Break(())) => break 'all Ok(false),
+                            Err(error) => break 'all Err(error),
+                        }
+                    }
+                    pg_sys::SPI_freetuptable(table);
+                }
+            };
+            // SAFETY: opened above.
+            unsafe { pg_sys::SPI_cursor_close(portal) };
+            outcome
+        })
+    }
+
+    fn values_and_nulls(&self, arguments: &[DatumWithOid]) -> (Vec<pg_sys::Datum>, Vec<core::ffi::c_char>) {
         debug_assert_eq!(arguments.len(), self.arguments.len());
-        let (mut values, nulls): (Vec<pg_sys::Datum>, Vec<core::ffi::c_char>) = arguments
-            .iter()
-            .map(|argument| match argument.datum() {
-                Some(datum) => (datum.sans_lifetime(), b' ' as core::ffi::c_char),
-                None => (pg_sys::Datum::from(0), b'n' as core::ffi::c_char),
-            })
-            .unzip();
+        let value_and_null = |argument: &DatumWithOid| match argument.datum() {
+            Some(datum) => (datum.sans_lifetime(), b' ' as core::ffi::c_char),
+            None => (pg_sys::Datum::from(0), b'n' as core::ffi::c_char),
+        };
+        arguments.iter().map(value_and_null).unzip()
+    }
+
+    fn run<T>(&self, arguments: &[DatumWithOid], sees: Sees, read: impl FnOnce(u64, &[Row]) -> Result<T>) -> Result<T> {
+        let (mut values, nulls) = self.values_and_nulls(arguments);
         Spi::connect_mut(|_| {
             let plan = self.plan()?;
             // SAFETY: SPI is connected; as many values and null flags as the plan has parameters, of their types.

@@ -8,6 +8,9 @@ use pgrx::{pg_guard, pg_sys};
 pub struct Watch {
     /// The transaction is about to commit or be prepared: the last moment to write.
     pub before_end: fn(),
+    /// It is about to commit, and all is written: the last moment to announce it. A prepared transaction is announced by
+    /// nobody here: Postgres refuses to prepare one that notifies.
+    pub before_commit: fn(),
     /// It ended, either way.
     pub ended: fn(),
     /// This subtransaction and those inside it were rolled back.
@@ -55,6 +58,13 @@ pub fn number() -> u64 {
     unsafe { pg_sys::GetTopFullTransactionId().value }
 }
 
+/// The transaction's number, if it has drawn one.
+pub fn number_if_any() -> Option<u64> {
+    // SAFETY: reads backend-local state.
+    let number = unsafe { pg_sys::GetTopFullTransactionIdIfAny().value };
+    (number != 0).then_some(number)
+}
+
 /// When the transaction started: now(), in Postgres' microseconds.
 pub fn started() -> i64 {
     // SAFETY: reads backend-local state.
@@ -66,7 +76,11 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
     use pg_sys::XactEvent::*;
     let Some(watch) = WATCH.get() else { return };
     match event {
-        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => (watch.before_end)(),
+        XACT_EVENT_PRE_COMMIT => {
+            (watch.before_end)();
+            (watch.before_commit)();
+        }
+        XACT_EVENT_PRE_PREPARE => (watch.before_end)(),
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => (watch.ended)(),
         _ => (),
     }

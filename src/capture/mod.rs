@@ -3,20 +3,28 @@
 
 mod drop;
 mod pending;
+mod row;
 mod trigger;
+mod truncate;
 
 use crate::backend::{executor, transaction};
-use crate::log::deletion;
+use crate::log::{deletion, notify};
 
 /// Hooks the capture to the ends of statements and transactions; called at load.
 pub fn init() {
     executor::at_statement_end(pending::settle_above);
     transaction::watch(&transaction::Watch {
         before_end: pending::settle_last,
+        before_commit: notify::send_all,
         ended: || {
             pending::forget_all();
             deletion::forget();
+            notify::forget();
         },
-        rolled_back: pending::forget_from,
+        rolled_back: |subtransaction| {
+            pending::forget_from(subtransaction);
+            deletion::forget_from(subtransaction);
+            notify::forget_from(subtransaction);
+        },
     });
 }

@@ -1,5 +1,5 @@
 //! Changes that triggers reported and no statement's end has settled yet. Set-based from here on: one batch holds many
-//! records, and is checked, logged and followed as one.
+//! records, and is checked, logged, announced and followed as one.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -7,26 +7,42 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 
+use super::row::{RowOf, Rows};
 use crate::backend::executor;
 use crate::backend::transaction::{current_subtransaction, with_snapshot};
 use crate::error::Result;
 use crate::lifecycle::{cascade, hold};
-use crate::log::account::{self, Account};
+use crate::log::account::{self, Account, Cause};
 use crate::log::event::{self, Change, Entry};
-use crate::table::Table;
+use crate::log::notify::{self, Announce};
+use crate::table::{Kind, Table};
 
 /// A batch is logged as one row; beyond this many records a new one begins.
-const MOST_RECORDS: usize = 8192;
+pub const MOST_RECORDS: usize = 8192;
 
 /// How far back to look for a batch to join: stamps may alternate within a statement.
 const OPEN_BATCHES: usize = 4;
 
+/// What a trigger has to tell of a row.
+pub struct Noted<'a> {
+    /// `None`: the record got another key, which holds forbid and the log does not tell.
+    pub change: Option<Change>,
+    pub id: String,
+    pub version: Option<i64>,
+    /// What the kind is read from: the row as it was before a delete, as it is after anything else.
+    pub row: RowOf<'a>,
+    /// Whether a foreign key's own action did it.
+    pub by_foreign_key: bool,
+}
+
 struct Batch {
     table: Rc<Table>,
-    /// `None`: the records got another key, which holds forbid and the log does not tell.
     change: Option<Change>,
     ids: Vec<String>,
     versions: Vec<i64>,
+    kinds: Vec<Option<String>>,
+    /// Rows whose kinds are still to be evaluated, the last of the batch.
+    rows: Rows,
     /// On whose account: that of the door, cascade or plain statement that made the change.
     account: Account,
     depth: u32,
@@ -38,33 +54,92 @@ thread_local! {
     static SETTLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Notes that the running statement does `change` to the record `id`, or gives it another key.
-pub fn note(table: &Rc<Table>, change: Option<Change>, id: String, version: Option<i64>) -> Result<()> {
+/// Notes what the running statement does to a record of `table`.
+pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
+    let Noted { change, id, version, row, by_foreign_key } = noted;
     let (depth, subtransaction) = (executor::depth(), current_subtransaction());
     event::note_one();
-    let full = BATCHES.with_borrow_mut(|batches| {
+    let ready = BATCHES.with_borrow_mut(|batches| {
         let joins = |batch: &Batch| {
             batch.change == change
                 && batch.table.number == table.number
                 && batch.depth == depth
                 && batch.subtransaction == subtransaction
                 && batch.ids.len() < MOST_RECORDS
-                && account::is_current(&batch.account)
+                && batch.is_on_current_account(by_foreign_key)
+                && batch.rows.takes(&row)
         };
-        let batch = match batches.iter().rev().take(OPEN_BATCHES).position(joins) {
+        let place = match batches.iter().rev().take(OPEN_BATCHES).position(joins) {
             Some(back) => batches.len() - 1 - back,
             None => {
-                let (table, account) = (Rc::clone(table), account::current());
-                batches.push(Batch { table, change, ids: vec![], versions: vec![], account, depth, subtransaction });
+                batches.push(Batch::new(table, change, by_foreign_key, depth, subtransaction));
                 batches.len() - 1
             }
         };
-        batches[batch].ids.push(id);
-        batches[batch].versions.extend(version);
+        let batch = &mut batches[place];
+        batch.ids.push(id);
+        batch.versions.extend(version);
+        match &table.kind {
+            // SAFETY: the trigger's own row, of the shape it says.
+            Kind::Column(_) => batch.kinds.push(unsafe { row.kind_in_column() }),
+            Kind::Expression(_) => unsafe { batch.rows.push(&row) },
+            Kind::None | Kind::Constant(_) => (),
+        }
         // Where nothing follows from a batch it need not wait for the statement's end, nor its memory.
-        (batches[batch].ids.len() == MOST_RECORDS && !cascade::concerns(table)).then(|| batches.remove(batch))
+        let full = batch.ids.len() == MOST_RECORDS && !batch.is_followed();
+        (full || batch.rows.is_full()).then(|| (batches.remove(place), full))
     });
-    full.map_or(Ok(()), settle)
+    match ready {
+        Some((batch, true)) => settle(batch),
+        // Evaluating runs SQL, and that may come back here: the batch is out of the way meanwhile.
+        Some((mut batch, false)) => {
+            batch.evaluate_kinds()?;
+            BATCHES.with_borrow_mut(|batches| batches.push(batch));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Logs and announces a change that no statement's end has to be waited for.
+pub fn log_now(table: &Table, entry: Entry) -> Result<()> {
+    log(table, entry, &account::current())
+}
+
+impl Batch {
+    fn new(
+        table: &Rc<Table>,
+        change: Option<Change>,
+        by_foreign_key: bool,
+        depth: u32,
+        subtransaction: pg_sys::SubTransactionId,
+    ) -> Batch {
+        let account = account::current();
+        let account = if by_foreign_key { Account { cause: Cause::Cascade, ..account } } else { account };
+        let kinds = match &table.kind {
+            Kind::Constant(kind) => vec![Some(kind.clone())],
+            _ => vec![],
+        };
+        let (ids, versions, rows, table) = (vec![], vec![], Rows::default(), Rc::clone(table));
+        Batch { table, change, ids, versions, kinds, rows, account, depth, subtransaction }
+    }
+
+    fn is_on_current_account(&self, by_foreign_key: bool) -> bool {
+        if by_foreign_key { self.account.cause == Cause::Cascade } else { account::is_current(&self.account) }
+    }
+
+    /// Whether anything follows from it along foreign keys.
+    fn is_followed(&self) -> bool {
+        self.change.is_none_or(Change::is_of_the_lifecycle) && cascade::concerns(&self.table)
+    }
+
+    fn evaluate_kinds(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        if let Some((row_type, rows)) = rows.argument() {
+            self.kinds.extend(self.table.kinds_of(row_type, rows)?);
+        }
+        Ok(())
+    }
 }
 
 /// Settles what statements deeper than `depth` did: called when the statement at that depth ends.
@@ -81,7 +156,7 @@ pub fn settle_above(depth: u32) {
     }
 }
 
-/// Settles what no statement's end has: an apply worker of logical replication runs none.
+/// Settles what no statement's end has: COPY runs no statement, nor does an apply worker of logical replication.
 pub fn settle_last() {
     if BATCHES.with_borrow(|batches| !batches.is_empty()) {
         with_snapshot(|| settle_above(0));
@@ -111,15 +186,25 @@ fn take_above(depth: u32) -> Option<Batch> {
     })
 }
 
-fn settle(batch: Batch) -> Result<()> {
-    let Batch { table, change, ids, versions, account, .. } = batch;
-    hold::refuse_held(&table, &ids)?;
-    let Some(change) = change else { return Ok(()) };
-    if !cascade::concerns(&table) {
-        return event::append(Entry { managed: table.number, change, ids, versions }, &account);
+fn settle(mut batch: Batch) -> Result<()> {
+    batch.evaluate_kinds()?;
+    let followed = batch.is_followed();
+    let Batch { table, change, ids, versions, kinds, account, .. } = batch;
+    if change.is_none_or(Change::is_of_the_lifecycle) {
+        hold::refuse_held(&table, &ids)?;
     }
-    event::append(Entry { managed: table.number, change, ids: ids.clone(), versions }, &account)?;
-    account::on(account, || cascade::follow(&table, change, &ids))
+    let Some(change) = change else { return Ok(()) };
+    let followed = followed.then(|| ids.clone());
+    log(&table, Entry { managed: table.number, change, ids, versions, kinds }, &account)?;
+    match followed {
+        Some(ids) => account::on(account, || cascade::follow(&table, change, &ids)),
+        None => Ok(()),
+    }
+}
+
+fn log(table: &Table, entry: Entry, account: &Account) -> Result<()> {
+    notify::announce(&entry, Announce::of_option(&table.notify), &table.channel);
+    event::append(entry, account)
 }
 
 /// The transaction ended: nothing is pending any more.

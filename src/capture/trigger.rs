@@ -3,7 +3,7 @@
 //! The update trigger fires BEFORE, so that redaction is part of the same row write; it also sees a soft delete that moves
 //! the row to another partition. The delete trigger fires AFTER, when a row that only moved has been marked as moved.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
@@ -13,12 +13,15 @@ use pgrx::htup::heap_getattr_raw;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{PgTupleDesc, pg_guard, pg_sys};
 
-use super::pending::note;
+use super::pending::{Noted, note};
+use super::row::RowOf;
+use super::truncate;
+use crate::backend::executor;
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
 use crate::log::event::Change;
 use crate::table::triggers::UPDATE_TRIGGER;
-use crate::table::{self, Column, ColumnType, Table};
+use crate::table::{self, Column, ColumnType, Kind, Table};
 
 /// Where a managed table's columns stand in the rows of one relation: of the table, or of a partition with its own order.
 struct Shape {
@@ -28,6 +31,8 @@ struct Shape {
     id: Vec<NonZeroUsize>,
     version: Option<(NonZeroUsize, ColumnType)>,
     deleted_at: NonZeroUsize,
+    /// Where the kind stands, if it is a column.
+    kind: Option<NonZeroUsize>,
     /// A BEFORE UPDATE trigger that fires after ours, if there is one.
     later_trigger: Option<String>,
     blanks: Blanks,
@@ -55,6 +60,9 @@ thread_local! {
     /// The one used last: a statement's rows mostly have the same.
     static LAST: ManuallyDrop<RefCell<Option<Rc<Shape>>>> = ManuallyDrop::new(RefCell::default());
     // Never dropped: at the process's end there is no memory context left to free a value in.
+    /// The table of which a row has just left one partition, at this depth of statements: the row that arrives next is it,
+    /// as its AFTER triggers are queued together.
+    static MOVED: Cell<Option<(i32, u32)>> = const { Cell::new(None) };
     static SHAPES: ManuallyDrop<RefCell<HashMap<pg_sys::Oid, Rc<Shape>>>> = ManuallyDrop::new(RefCell::default());
 }
 
@@ -78,8 +86,11 @@ macro_rules! trigger_function {
 }
 
 trigger_function!(tombstone_on_update, pg_finfo_tombstone_on_update, |trigger| on_update(trigger));
+trigger_function!(tombstone_on_insert, pg_finfo_tombstone_on_insert, |trigger| on_insert(trigger));
 trigger_function!(tombstone_on_delete, pg_finfo_tombstone_on_delete, |trigger| on_delete(trigger));
 trigger_function!(tombstone_on_truncate, pg_finfo_tombstone_on_truncate, |trigger| on_truncate(trigger));
+
+trigger_function!(tombstone_on_replicated, pg_finfo_tombstone_on_replicated, |trigger| on_replicated(trigger));
 
 /// # Safety
 /// `call` is what Postgres called a function with.
@@ -107,14 +118,17 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
         let change = match (before, after) {
             (None, Some(stamp)) => Some(Change::SoftDelete { stamp, redacted: !shape.blanks.columns.is_empty() }),
             (Some(stamp), None) => Some(Change::Restore { stamp }),
+            (None, None) if shape.table.all_events => Some(Change::Update),
             _ => None,
         };
         if !shape.same_key(old, new, row) {
-            shape.note(None, old, row)?;
+            shape.note(None, old, old, row, false)?;
         }
         if change.is_some() {
             shape.refuse_later_triggers()?;
-            shape.note(change, new, row)?;
+            // The kind is that of the record as it was before redaction.
+            let kind_of = if after.is_some() { old } else { new };
+            shape.note(change, new, kind_of, row, false)?;
         }
         let mut written = new;
         if let (Some(first), Some(again)) = (before, after)
@@ -131,14 +145,32 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
     }
 }
 
-/// A row that left its table.
+/// A row that left its table, or a part of it.
 unsafe fn on_delete(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
     // SAFETY: an AFTER DELETE FOR EACH ROW trigger has the old tuple, of its relation's descriptor.
     unsafe {
         expect(trigger, pg_sys::TRIGGER_EVENT_DELETE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_AFTER)?;
-        if !only_moved(trigger.tg_trigtuple) {
-            let shape = shape_of(trigger.tg_relation)?;
-            shape.note(Some(Change::Purge), trigger.tg_trigtuple, (*trigger.tg_relation).rd_att)?;
+        let shape = shape_of(trigger.tg_relation)?;
+        let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
+        if only_moved(tuple) {
+            MOVED.set(Some((shape.table.number, executor::depth())));
+        } else {
+            shape.note(Some(Change::Purge), tuple, tuple, row, !executor::deleted_it_itself(tuple))?;
+        }
+        Ok(pg_sys::Datum::from(0))
+    }
+}
+
+/// A new row of a table whose creates are events.
+unsafe fn on_insert(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: an AFTER INSERT FOR EACH ROW trigger has the new tuple, of its relation's descriptor.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_INSERT | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_AFTER)?;
+        let shape = shape_of(trigger.tg_relation)?;
+        let arrived = Some((shape.table.number, executor::depth()));
+        if MOVED.take() != arrived {
+            let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
+            shape.note(Some(Change::Create), tuple, tuple, row, false)?;
         }
         Ok(pg_sys::Datum::from(0))
     }
@@ -149,8 +181,20 @@ unsafe fn on_truncate(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
     // SAFETY: a trigger has its relation.
     unsafe {
         expect(trigger, pg_sys::TRIGGER_EVENT_TRUNCATE | pg_sys::TRIGGER_EVENT_BEFORE)?;
-        hold::refuse_any(&*table::by_trigger((*trigger.tg_relation).rd_id)?)?;
+        let table = table::by_trigger((*trigger.tg_relation).rd_id)?;
+        hold::refuse_any(&table)?;
+        truncate::log_all(&table, (*trigger.tg_relation).rd_id)?;
         Ok(pg_sys::Datum::from(0))
+    }
+}
+
+/// A row of the extension's own tables: one that a logical subscription brings is left out, as NULL says.
+unsafe fn on_replicated(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: a BEFORE row trigger has the row, and of an UPDATE the new one besides.
+    unsafe {
+        let of_another_database = pg_sys::IsLogicalWorker();
+        let row = if trigger.tg_newtuple.is_null() { trigger.tg_trigtuple } else { trigger.tg_newtuple };
+        Ok(if of_another_database { pg_sys::Datum::from(0) } else { pg_sys::Datum::from(row) })
     }
 }
 
@@ -241,6 +285,10 @@ impl Shape {
                 .map(|column| Ok::<_, Error>((position(column)?, column.kind.clone())))
                 .transpose()?,
             deleted_at: position(&table.deleted_at)?,
+            kind: match &table.kind {
+                Kind::Column(column) => Some(position(column)?),
+                _ => None,
+            },
             blanks,
             table,
         })
@@ -293,8 +341,15 @@ impl Shape {
     }
 
     /// # Safety
-    /// `tuple` is of descriptor `row`, which is of this shape.
-    unsafe fn note(&self, change: Option<Change>, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> Result<()> {
+    /// `tuple` and `kind_of` are of descriptor `row`, which is of this shape.
+    unsafe fn note(
+        &self,
+        change: Option<Change>,
+        tuple: pg_sys::HeapTuple,
+        kind_of: pg_sys::HeapTuple,
+        row: pg_sys::TupleDesc,
+        by_foreign_key: bool,
+    ) -> Result<()> {
         // SAFETY: by contract of this function.
         unsafe {
             let value = |position| heap_getattr_raw(tuple, position, row).ok_or_else(|| self.nameless());
@@ -303,7 +358,9 @@ impl Shape {
                 Some((position, kind)) => Some(kind.integer(value(*position)?)),
                 None => None,
             };
-            note(&self.table, change, self.table.key_text(&id), version)
+            let id = self.table.key_text(&id);
+            let row = RowOf { tuple: kind_of, shape: row, kind: self.kind.as_ref() };
+            note(&self.table, Noted { change, id, version, row, by_foreign_key })
         }
     }
 

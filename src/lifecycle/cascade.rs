@@ -39,6 +39,7 @@ pub fn counting<T>(act: impl FnOnce() -> T) -> (T, u64) {
 pub fn follow(table: &Table, change: Change, ids: &[String]) -> Result<()> {
     let cause = account::current().cause;
     match change {
+        Change::Create | Change::Update => Ok(()),
         Change::Purge => Ok(()), // the foreign keys themselves see to it
         Change::SoftDelete { stamp, .. } => soft_delete_children(table, stamp, &keys(table, ids)?),
         Change::Restore { .. } if !cause.follows_foreign_keys() => Ok(()),

@@ -4,9 +4,11 @@
 pub mod cascade;
 pub mod hold;
 mod layout;
+mod maintain;
 mod owners;
 mod purge;
 mod purge_versions;
+mod replay;
 mod restore;
 mod rows;
 mod soft_delete;

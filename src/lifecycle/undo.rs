@@ -57,9 +57,13 @@ fn undo(
     let undo = || -> Result<Vec<Line>> {
         let deletion = deletion.ok_or_else(|| Error::invalid("deletion must not be NULL"))?;
         let mut parts = parts_of(deletion)?;
+        let rehearsed = dry_run.unwrap_or(false);
+        if !rehearsed && !event::mark_undone(deletion)? {
+            return Err(undone_already(deletion));
+        }
         let account = Account { cause: Cause::Undo, reason: None, undoes: Some(deletion) };
         let restore = || account::on(account, || restore_all(&mut parts));
-        if dry_run.unwrap_or(false) {
+        if rehearsed {
             rehearse(restore)?;
         } else {
             restore()?;
@@ -78,11 +82,15 @@ fn parts_of(deletion: i64) -> Result<Vec<Part>> {
             .hint("See tombstone.deletions; tombstone.restore() needs no log."));
     }
     if event::is_undone(deletion)? {
-        return Err(Error::not_ready(format!("deletion {deletion} was undone already"))
-            .detail("A deletion is undone once.")
-            .hint("See undone_at in tombstone.deletions."));
+        return Err(undone_already(deletion));
     }
     taken.into_iter().map(|taken| Part::new(deletion, taken)).collect()
+}
+
+fn undone_already(deletion: i64) -> Error {
+    Error::not_ready(format!("deletion {deletion} was undone already"))
+        .detail("A deletion is undone once.")
+        .hint("See undone_at in tombstone.deletions.")
 }
 
 impl Part {

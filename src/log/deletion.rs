@@ -1,24 +1,62 @@
-//! The number of the running transaction's deletion.
+//! The number of the running transaction's deletion: that of its first entry which deletes.
 
 use std::cell::Cell;
 
-use crate::backend::relation::draw;
+use pgrx::pg_sys;
 
-thread_local! {
-    static NUMBER: Cell<Option<i64>> = const { Cell::new(None) };
+use crate::backend::relation::draw;
+use crate::backend::transaction::current_subtransaction;
+
+#[derive(Clone, Copy)]
+struct Deletion {
+    number: i64,
+    /// Where the number was drawn: rolled back with that, nothing bears it.
+    subtransaction: pg_sys::SubTransactionId,
+    /// Whether the entry of that number has been written.
+    written: bool,
 }
 
-/// The number of this transaction's deletion, drawn at its first delete.
+thread_local! {
+    static CURRENT: Cell<Option<Deletion>> = const { Cell::new(None) };
+}
+
+/// The next number of an entry.
+pub fn next_seq() -> i64 {
+    draw(c"event_seq_seq")
+}
+
+/// The number of this transaction's deletion.
 pub fn number() -> i64 {
-    if let Some(number) = NUMBER.get() {
-        return number;
+    current(false).number
+}
+
+/// For an entry that deletes: its own number, and its deletion's.
+pub fn seq_and_number() -> (i64, i64) {
+    let before = current(false);
+    let seq = if before.written { next_seq() } else { before.number };
+    (seq, current(true).number)
+}
+
+fn current(written: bool) -> Deletion {
+    let mut deletion = CURRENT.get().unwrap_or_else(|| Deletion {
+        number: next_seq(),
+        subtransaction: current_subtransaction(),
+        written: false,
+    });
+    if written && !deletion.written {
+        // Whatever is rolled back from here on takes the entry along that the number is found by.
+        deletion = Deletion { subtransaction: current_subtransaction(), written, ..deletion };
     }
-    let number = draw(c"deletion");
-    NUMBER.set(Some(number));
-    number
+    CURRENT.set(Some(deletion));
+    deletion
 }
 
 /// The transaction ended.
 pub fn forget() {
-    NUMBER.set(None);
+    CURRENT.set(None);
+}
+
+/// A subtransaction was rolled back, and whatever began inside it.
+pub fn forget_from(subtransaction: pg_sys::SubTransactionId) {
+    CURRENT.set(CURRENT.get().filter(|deletion| deletion.subtransaction < subtransaction));
 }

@@ -16,9 +16,46 @@ use crate::error::Result;
 /// What became of the records of one entry. A stamp is the value of deleted_at, in Postgres' microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    Create,
+    Update,
     SoftDelete { stamp: i64, redacted: bool },
     Restore { stamp: i64 },
     Purge,
+}
+
+impl Change {
+    pub fn op(self) -> &'static str {
+        match self {
+            Change::Create => "create",
+            Change::Update | Change::Restore { .. } => "update",
+            Change::SoftDelete { .. } | Change::Purge => "delete",
+        }
+    }
+
+    /// Of a delete: whether the record can come back.
+    pub fn deletion_type(self) -> Option<&'static str> {
+        match self {
+            Change::SoftDelete { .. } => Some("soft"),
+            Change::Purge => Some("hard"),
+            _ => None,
+        }
+    }
+
+    pub fn is_restore(self) -> bool {
+        matches!(self, Change::Restore { .. })
+    }
+
+    /// Whether holds forbid it, and foreign keys carry it on.
+    pub fn is_of_the_lifecycle(self) -> bool {
+        !matches!(self, Change::Create | Change::Update)
+    }
+
+    fn stamp(self) -> Option<i64> {
+        match self {
+            Change::SoftDelete { stamp, .. } | Change::Restore { stamp } => Some(stamp),
+            _ => None,
+        }
+    }
 }
 
 /// What one statement did to many records of one table.
@@ -29,6 +66,16 @@ pub struct Entry {
     pub ids: Vec<String>,
     /// Parallel to `ids`; empty where the table has no versions.
     pub versions: Vec<i64>,
+    /// Parallel to `ids`; one for all of them, or none where the table has no kind.
+    pub kinds: Vec<Option<String>>,
+}
+
+impl Entry {
+    /// The kind of record `i`.
+    pub fn kind(&self, i: usize) -> Option<&str> {
+        let kind = if self.kinds.len() == 1 { self.kinds.first() } else { self.kinds.get(i) };
+        kind.and_then(Option::as_deref)
+    }
 }
 
 /// An entry as read back, on the way to an undo.
@@ -46,6 +93,7 @@ pub struct Taken {
 struct Statements {
     taken: Statement,
     undone: Statement,
+    mark_undone: Statement,
     purged: Statement,
 }
 
@@ -58,12 +106,23 @@ impl Statements {
     fn new() -> Self {
         use pg_sys::*;
         Statements {
+            // All that a transaction deletes is one deletion, numbered as the first of its entries. The index begins with the
+            // table, so each table the log knows is asked for what that transaction did to it.
             taken: Statement::new(
-                "SELECT managed, deleted_at, redacted, cause = 'cascade', ids, versions
-                 FROM tombstone.event WHERE deletion = $1 AND op = 'delete' ORDER BY seq",
+                "WITH RECURSIVE known AS (
+                     SELECT min(managed) AS managed FROM tombstone.event
+                     UNION ALL
+                     SELECT (SELECT min(e.managed) FROM tombstone.event e WHERE e.managed > known.managed)
+                     FROM known WHERE known.managed IS NOT NULL
+                 )
+                 SELECT e.managed, e.deleted_at, e.redacted, e.cause = 'cascade', e.ids, e.versions
+                 FROM known
+                 JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
+                 WHERE e.deletion = $1 AND e.op = 'delete' ORDER BY e.seq",
                 [INT8OID],
             ),
-            undone: Statement::new("SELECT 1 FROM tombstone.event WHERE deletion = $1 AND restored LIMIT 1", [INT8OID]),
+            undone: Statement::new("SELECT 1 FROM tombstone.undone WHERE deletion = $1", [INT8OID]),
+            mark_undone: Statement::new("INSERT INTO tombstone.undone (deletion) VALUES ($1) ON CONFLICT DO NOTHING", [INT8OID]),
             purged: Statement::new(
                 "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1",
                 [INT4OID, TEXTOID],
@@ -91,29 +150,33 @@ pub fn note_one() {
 /// Straight into the table, as Postgres writes its own catalogs: every deletion passes here, and SPI with the table's CHECK
 /// constraints took half of a soft delete's time. What the constraints state is held by the types of `Entry`, and tested.
 pub fn append(entry: Entry, account: &Account) -> Result<()> {
-    let (op, deletion_type, stamp, redacted) = match entry.change {
-        Change::SoftDelete { stamp, redacted } => ("delete", Some("soft"), Some(stamp), redacted),
-        Change::Restore { stamp } => ("update", None, Some(stamp), false),
-        Change::Purge => ("delete", Some("hard"), None, false),
+    let Entry { managed, change, ids, versions, kinds } = entry;
+    let (seq, deletion) = match change.deletion_type() {
+        Some(_) => {
+            let (seq, number) = deletion::seq_and_number();
+            (seq, Some(number))
+        }
+        None => (deletion::next_seq(), account.undoes.filter(|_| change.is_restore())),
     };
-    let restored = matches!(entry.change, Change::Restore { .. });
-    let deletion = if restored { account.undoes } else { Some(deletion::number()) };
-    let versions = (!entry.versions.is_empty()).then_some(entry.versions);
+    let versions = (!versions.is_empty()).then_some(versions);
+    let ids = if versions.is_some() { one_for_all(ids) } else { ids };
+    let kinds = one_for_all(kinds);
     relation::append(
         c"event",
         &[
-            Some(relation::draw(c"event_seq_seq").into()),
+            Some(seq.into()),
             Some(transaction::number().into()),
             Some(transaction::started().into()),
-            entry.managed.into_datum(),
-            op.into_datum(),
-            deletion_type.into_datum(),
-            restored.into_datum(),
+            managed.into_datum(),
+            change.op().into_datum(),
+            change.deletion_type().into_datum(),
+            change.is_restore().into_datum(),
             deletion.into_datum(),
-            one_for_all(entry.ids, versions.is_some()).into_datum(),
+            ids.into_datum(),
             versions.into_datum(),
-            stamp.map(pg_sys::Datum::from),
-            redacted.into_datum(),
+            kinds.iter().any(Option::is_some).then_some(kinds).into_datum(),
+            change.stamp().map(pg_sys::Datum::from),
+            matches!(change, Change::SoftDelete { redacted: true, .. }).into_datum(),
             account.cause.name().into_datum(),
             actor().into_datum(),
             account.reason.as_deref().into_datum(),
@@ -121,12 +184,12 @@ pub fn append(entry: Entry, account: &Account) -> Result<()> {
     )
 }
 
-/// Many versions of one record name it once.
-fn one_for_all(mut ids: Vec<String>, versioned: bool) -> Vec<String> {
-    if versioned && ids.windows(2).all(|pair| pair[0] == pair[1]) {
-        ids.truncate(1);
+/// Many versions of one record name it once, and many records of one kind that kind.
+fn one_for_all<T: PartialEq>(mut values: Vec<T>) -> Vec<T> {
+    if values.windows(2).all(|pair| pair[0] == pair[1]) {
+        values.truncate(1);
     }
-    ids
+    values
 }
 
 /// A stamp as a timestamptz parameter.
@@ -162,6 +225,11 @@ pub fn taken_by(deletion: i64) -> Result<Vec<Taken>> {
 /// Whether `deletion` was undone.
 pub fn is_undone(deletion: i64) -> Result<bool> {
     with(|statements| Ok(statements.undone.execute(&[deletion.into()])? > 0))
+}
+
+/// Notes that `deletion` is undone; false where it was already. Waits for another session that is undoing it.
+pub fn mark_undone(deletion: i64) -> Result<bool> {
+    with(|statements| Ok(statements.mark_undone.execute(&[deletion.into()])? > 0))
 }
 
 /// Whether the log remembers that `id` was purged from the table numbered `managed`.

@@ -1,6 +1,13 @@
-//! The log: what happened, to whom it is ascribed, and which deletion it belongs to.
-//! Appends to and reads `tombstone.event`; knows managed tables by their number only.
+//! The log: what happened, to whom it is ascribed, which deletion it belongs to; read as a stream, announced by NOTIFY.
+//! Appends to, reads and trims `tombstone.event`; knows managed tables by their number only.
 
 pub mod account;
+mod cursor;
 pub mod deletion;
 pub mod event;
+pub mod notify;
+mod payload;
+pub mod retention;
+mod snapshot;
+pub mod stream;
+pub mod tick;

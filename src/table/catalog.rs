@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, Interval, JsonB};
 use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use super::options::{self, Options};
-use super::{Column, ColumnType, ForeignKey, OnDelete, Redaction, Table, foreign_key};
+use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, foreign_key};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
@@ -234,6 +235,11 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         deleted_at,
         redactions: options.redact.iter().map(redaction).collect::<Result<_>>()?,
         owners: options.owners.clone(),
+        kind: Kind::of_option(options.kind.as_deref(), &relation),
+        all_events: options.events == options::ALL_EVENTS,
+        notify: options.notify.clone(),
+        channel: Rc::from(options.channel.as_str()),
+        event_retention: options.event_retention,
         children,
         parents,
         statements: RefCell::default(),
@@ -325,17 +331,24 @@ pub fn with_ancestors(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     Ok(if above.is_empty() { vec![relation] } else { above })
 }
 
-/// The qualified name of a relation, or its number where there is none.
-pub fn title(relation: pg_sys::Oid) -> String {
+/// Schema and name of a relation; both empty where there is none.
+pub fn name_of(relation: pg_sys::Oid) -> (String, String) {
     // SAFETY: catalog look-ups that return NULL or a fresh C string.
     unsafe {
-        let name = pg_sys::get_rel_name(relation);
-        if name.is_null() {
-            return relation.to_u32().to_string();
-        }
+        let text = |text: *mut core::ffi::c_char| {
+            if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+        };
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
-        let text = |text: *mut core::ffi::c_char| CStr::from_ptr(text).to_string_lossy().into_owned();
-        if schema.is_null() { quote_identifier(text(name)) } else { quote_qualified_identifier(text(schema), text(name)) }
+        (text(schema), text(pg_sys::get_rel_name(relation)))
+    }
+}
+
+/// The qualified name of a relation as a person would write it, or its number where there is none.
+pub fn title(relation: pg_sys::Oid) -> String {
+    match name_of(relation) {
+        (_, name) if name.is_empty() => relation.to_u32().to_string(),
+        (schema, name) if schema.is_empty() => quote_identifier(name),
+        (schema, name) => quote_qualified_identifier(schema, name),
     }
 }
 

@@ -75,6 +75,9 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
     add_deleted_at(&relation, &options)?;
     let number = catalog::insert(relation.oid, &options)?;
     triggers::attach(number, &relation)?;
+    if options.events == options::ALL_EVENTS {
+        triggers::follow_creates(&relation, true)?;
+    }
     forget_all(relation.oid)
 }
 
@@ -101,6 +104,9 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         }
         require_deleted_at(&relation, &options, &option)?;
         catalog::update(relation.oid, &options)?;
+        if options.events != before.events {
+            triggers::follow_creates(&relation, options.events == options::ALL_EVENTS)?;
+        }
         forget_all(relation.oid)
     };
     change().map_err(Into::into)
@@ -129,7 +135,7 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
                     "Restore or purge them first, or discard them: tombstone.unmanage(…, discard => true) deletes their rows.",
                 ));
         }
-        triggers::detach(number, &relation)?;
+        triggers::detach(number, &relation, options.events == options::ALL_EVENTS)?;
         forget_all(relation.oid)?;
         catalog::delete(relation.oid)
     };

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 const DELETED_AT: &str = "deleted_at";
 /// The one layout of this version.
 pub const IN_PLACE: &str = "in_place";
+/// The option `events` where creates and updates are events, too.
+pub const ALL_EVENTS: &str = "all";
 /// What configure() takes for an interval that never ends.
 pub const FOREVER: &str = "forever";
 

@@ -60,26 +60,42 @@ thread_local! {
     )));
 }
 
-/// Attaches the triggers. Their names sort last: among the BEFORE triggers ours sees the row as the others have left it.
+/// The triggers of the managed table itself: name, event, level, function. Their names sort last: among the BEFORE triggers
+/// ours sees the row as the others have left it. No WHEN: Postgres reads its text anew in every statement, which costs more
+/// than the call that it saves.
+const ALWAYS: [[&str; 4]; 3] = [
+    [UPDATE_TRIGGER, "BEFORE UPDATE", "ROW", "on_update"],
+    ["zz_tombstone_delete", "AFTER DELETE", "ROW", "on_delete"],
+    ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
+];
+/// Where creates are events: an INSERT costs nothing otherwise.
+const WITH_ALL_EVENTS: [&str; 4] = ["zz_tombstone_insert", "AFTER INSERT", "ROW", "on_insert"];
+
+/// Attaches the triggers.
 pub fn attach(number: i32, relation: &Relation) -> Result<()> {
-    let table = qualified(&relation.schema, &relation.name);
-    for trigger in [
-        // No WHEN: Postgres reads its text anew in every statement, which costs more than the call that it saves.
-        format!("{UPDATE_TRIGGER} BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_update()"),
-        format!("zz_tombstone_delete AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION tombstone.on_delete()"),
-        format!("zz_tombstone_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"),
-    ] {
-        run_as(relation.owner, &format!("CREATE OR REPLACE TRIGGER {trigger}"))?;
-    }
+    ALWAYS.iter().try_for_each(|trigger| create(relation, trigger))?;
     guard_partitions(number, relation.oid)
 }
 
-/// Takes the triggers off.
-pub fn detach(number: i32, relation: &Relation) -> Result<()> {
+/// Attaches the trigger that sees creates, or takes it off.
+pub fn follow_creates(relation: &Relation, all_events: bool) -> Result<()> {
+    if all_events { create(relation, &WITH_ALL_EVENTS) } else { drop_if_exists(relation, &WITH_ALL_EVENTS) }
+}
+
+fn create(relation: &Relation, [name, event, level, function]: &[&str; 4]) -> Result<()> {
     let table = qualified(&relation.schema, &relation.name);
-    for trigger in [UPDATE_TRIGGER, "zz_tombstone_delete", "zz_tombstone_truncate"] {
-        run_as(relation.owner, &format!("DROP TRIGGER {trigger} ON {table}"))?;
-    }
+    let trigger = format!("{name} {event} ON {table} FOR EACH {level} EXECUTE FUNCTION tombstone.{function}()");
+    run_as(relation.owner, &format!("CREATE OR REPLACE TRIGGER {trigger}"))
+}
+
+fn drop_if_exists(relation: &Relation, [name, ..]: &[&str; 4]) -> Result<()> {
+    let table = qualified(&relation.schema, &relation.name);
+    run_as(relation.owner, &format!("DROP TRIGGER IF EXISTS {name} ON {table}"))
+}
+
+/// Takes the triggers off.
+pub fn detach(number: i32, relation: &Relation, all_events: bool) -> Result<()> {
+    ALWAYS.iter().chain(all_events.then_some(&WITH_ALL_EVENTS)).try_for_each(|trigger| drop_if_exists(relation, trigger))?;
     let guard = guard(number);
     for (partition, owner) in partitions(relation.oid, true, &guard)? {
         run_as(owner, &format!("DROP TRIGGER {guard} ON {partition}"))?;

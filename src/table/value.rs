@@ -161,6 +161,11 @@ impl ColumnType {
         [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID].contains(&self.base)
     }
 
+    /// Whether values of this type are text as they stand.
+    pub fn is_text(&self) -> bool {
+        [pg_sys::TEXTOID, pg_sys::VARCHAROID].contains(&self.base)
+    }
+
     /// Whether values of this type are rows.
     pub fn is_row(&self) -> bool {
         // SAFETY: a catalog look-up.

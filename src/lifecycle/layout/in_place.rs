@@ -1,6 +1,8 @@
 //! in_place: the row stays and turns into its own tombstone. deleted_at says which it is.
 
-use pgrx::datum::TimestampWithTimeZone;
+use std::collections::HashMap;
+
+use pgrx::datum::{JsonB, TimestampWithTimeZone};
 use pgrx::pg_sys;
 
 use super::{Found, Layout, Lock, Standing};
@@ -82,6 +84,16 @@ impl Layout for InPlace {
                 standing: stamp.map_or(Standing::Live, Standing::Deleted),
             })
         })
+    }
+
+    fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, JsonB>> {
+        let statement = table.statement(Purpose("data", rows.name(), 0), || {
+            let Clause { from, condition, types, ordinal } = rows.clause(table);
+            let from = joined(",", &from);
+            (format!("SELECT {ordinal}, pg_catalog.to_jsonb(t) FROM {} AS t{from} WHERE {condition}", table.sql()), types)
+        });
+        let found = statement.rows(&rows.arguments(table), |row| Ok((row.get::<i64>(1)?, row.get::<JsonB>(2)?)))?;
+        Ok(found.into_iter().filter_map(|(key, data)| Some((key? as usize - 1, data?))).collect())
     }
 }
 

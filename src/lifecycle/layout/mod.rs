@@ -2,6 +2,10 @@
 
 mod in_place;
 
+use std::collections::HashMap;
+
+use pgrx::datum::JsonB;
+
 use crate::error::Result;
 use crate::lifecycle::rows::Rows;
 use crate::table::Table;
@@ -44,6 +48,8 @@ pub trait Layout {
     fn purge(&self, table: &Table, rows: &Rows) -> Result<u64>;
     /// How rows stand, locked against change where asked; in the order of the keys, then of the versions.
     fn find(&self, table: &Table, rows: &Rows, lock: Lock) -> Result<Vec<Found>>;
+    /// The rows as JSON, by the place of their key.
+    fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, JsonB>>;
 }
 
 /// The layout of `table`.

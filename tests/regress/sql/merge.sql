@@ -51,7 +51,7 @@ SELECT tombstone.state('2');
 
 -- In one MERGE one comes back, one goes for a while, and one goes for ever: one deletion.
 TRUNCATE tombstone.event;
-ALTER SEQUENCE tombstone.deletion RESTART;
+ALTER SEQUENCE tombstone.event_seq_seq RESTART;
 TRUNCATE feed;
 INSERT INTO feed VALUES (2, 'two', 'keep'), (4, NULL, 'gone'), (5, NULL, 'purge');
 MERGE INTO item i USING feed f ON i.id = f.id
@@ -108,7 +108,7 @@ CREATE TABLE visit_us PARTITION OF visit FOR VALUES IN ('us');
 SELECT tombstone.manage('visit', id => '{id}', redact => '{"note": "gone"}');
 INSERT INTO visit VALUES (1, 'eu', 'x'), (2, 'eu', 'x'), (3, 'us', 'x'), (4, 'us', 'x');
 TRUNCATE tombstone.event;
-ALTER SEQUENCE tombstone.deletion RESTART;
+ALTER SEQUENCE tombstone.event_seq_seq RESTART;
 
 -- A row that only moves is not deleted.
 MERGE INTO visit v USING (VALUES (1, 'us')) AS f (id, region) ON v.id = f.id WHEN MATCHED THEN UPDATE SET region = f.region;

@@ -42,7 +42,7 @@ SET ROLE regress_owner;
 INSERT INTO tombstone.managed (relation) VALUES ('note');
 UPDATE tombstone.event SET actor = 'somebody else';
 DELETE FROM tombstone.held;
-SELECT nextval('tombstone.deletion');
+SELECT nextval('tombstone.event_seq_seq');
 \echo :SQLSTATE
 
 -- One who may update deleted_at may delete and restore, by function or in SQL …

@@ -52,9 +52,9 @@ UPDATE task SET deleted_at = now() WHERE project = 3;
 DELETE FROM task WHERE id = 12;
 SELECT tombstone.soft_delete('3', 'project');
 COMMIT;
-SELECT * FROM tombstone.undo(3, dry_run => true) ORDER BY id::int;
+SELECT * FROM tombstone.undo(8, dry_run => true) ORDER BY id::int;
 -- What was purged does not come back: here the undo of the rest is refused, too.
-SELECT * FROM tombstone.undo(3);
+SELECT * FROM tombstone.undo(8);
 \echo :SQLSTATE
 SELECT tombstone.state('3', 'project');
 SELECT tombstone.restore('3', 'project');

@@ -1,0 +1,232 @@
+//! replay: the log joined with the truth. The log says what happened; the tables say what has become of it since, to the
+//! reader's own eyes. What was purged has left the stream, but for the purge itself.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::datum::{JsonB, TimestampWithTimeZone};
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::layout::{self, Found, Lock, Standing};
+use super::rows::Rows;
+use crate::backend::identity::{may_read, row_security_binds};
+use crate::backend::relation::{LockFor, lock};
+use crate::error::{Error, Result};
+use crate::log::stream::{Event, Stream};
+use crate::log::{retention, tick};
+use crate::table::key::Key;
+use crate::table::{Table, all_managed, by_oid};
+
+/// One event, as replay returns it.
+struct Line {
+    event: Event,
+    table: Rc<Table>,
+    deleted_at: Option<TimestampWithTimeZone>,
+    data: Option<JsonB>,
+}
+
+/// The log's end now (DESIGN §4).
+#[pg_extern(sql = false)]
+fn cursor() -> Result<String, ErrorReport> {
+    let cursor = || -> Result<String> {
+        let cursor = tick::cursor_at(tick::now())?;
+        tick::secure(&cursor);
+        Ok(cursor.to_string())
+    };
+    cursor().map_err(Into::into)
+}
+
+/// The events after a cursor, in order, at most `lim` (DESIGN §3, §4).
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "pgrx reads the columns' names and types from it")]
+fn replay(
+    after: Option<String>,
+    lim: Option<i32>,
+    relations: Option<Vec<Option<pg_sys::Oid>>>,
+    with_data: Option<bool>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(cursor, String),
+            name!(at, TimestampWithTimeZone),
+            name!(relation, pg_sys::Oid),
+            name!(id, String),
+            name!(kind, Option<String>),
+            name!(op, String),
+            name!(deletion_type, Option<String>),
+            name!(version, Option<i64>),
+            name!(deleted_at, Option<TimestampWithTimeZone>),
+            name!(cause, String),
+            name!(actor, String),
+            name!(data, Option<JsonB>),
+            name!(restored, bool),
+            name!(deletion, Option<i64>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let replay = || -> Result<Vec<Line>> {
+        let lim = usize::try_from(lim.unwrap_or_default()).ok().filter(|lim| *lim > 0).ok_or_else(|| {
+            Error::invalid("lim must be at least 1").hint("lim is the most events that one call returns; 1000 by default.")
+        })?;
+        let after = after.as_deref().map(tick::read).transpose()?;
+        let tables = readable(relations)?;
+        if let Some(after) = &after {
+            tables.values().try_for_each(|table| refuse_below_floor(table, after))?;
+        }
+        let stream = Stream::after(after, tables.keys().copied().collect())?;
+        lines(stream, &tables, lim, with_data.unwrap_or(false))
+    };
+    let row = |line: Line| {
+        let Line { event, table, deleted_at, data } = line;
+        let (id, kind, version) = (event.id().to_string(), event.kind().map(str::to_string), event.version());
+        let entry = &event.entry;
+        (
+            event.cursor,
+            entry.at,
+            table.oid,
+            id,
+            kind,
+            entry.op.clone(),
+            entry.deletion_type.clone(),
+            version,
+            deleted_at,
+            entry.cause.clone(),
+            entry.actor.clone(),
+            data,
+            entry.restored,
+            entry.deletion,
+        )
+    };
+    replay().map(|lines| TableIterator::new(lines.into_iter().map(row))).map_err(Into::into)
+}
+
+/// The tables whose events the caller may know of, by number: those it may SELECT from, unless row security filters what it
+/// sees there. Of tables named by the caller, all, or an error.
+fn readable(relations: Option<Vec<Option<pg_sys::Oid>>>) -> Result<HashMap<i32, Rc<Table>>> {
+    let mut tables = Vec::new();
+    match relations {
+        Some(relations) => {
+            for relation in relations {
+                let relation = relation.ok_or_else(|| Error::invalid("relations must not contain NULL"))?;
+                lock(relation, LockFor::Reading);
+                let table = by_oid(relation)?;
+                refuse_unreadable(&table)?;
+                tables.push(table);
+            }
+        }
+        None => {
+            for relation in all_managed()? {
+                if may_read(relation) && !row_security_binds(relation) {
+                    lock(relation, LockFor::Reading);
+                    tables.push(by_oid(relation)?);
+                }
+            }
+        }
+    }
+    Ok(tables.into_iter().map(|table| (table.number, table)).collect())
+}
+
+fn refuse_unreadable(table: &Table) -> Result<()> {
+    if !may_read(table.oid) {
+        return Err(Error::denied(format!("permission denied for table {}", table.title()))
+            .hint("Its events are for those who have the SELECT privilege on it."));
+    }
+    if row_security_binds(table.oid) {
+        return Err(Error::denied(format!("row security filters what you may see of table {}", table.title()))
+            .detail("The log cannot tell which of its events you could have seen.")
+            .hint("Replay as a role that row security does not bind, such as the table's owner."));
+    }
+    Ok(())
+}
+
+/// 55000 where the table's events after the cursor have been trimmed in part.
+fn refuse_below_floor(table: &Table, after: &tick::Cursor) -> Result<()> {
+    match retention::floor(table.number)? {
+        Some(floor) if floor.is_above(&after.seen) => {
+            Err(tick::too_old(format!("the cursor is too old: events of table {} after it are gone", table.title()))
+                .detail("They had been kept for the table's event_retention."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fills up to `lim` lines: pages may hold events that have left the stream.
+fn lines(mut stream: Stream, tables: &HashMap<i32, Rc<Table>>, lim: usize, with_data: bool) -> Result<Vec<Line>> {
+    let mut lines: Vec<Line> = Vec::new();
+    while lines.len() < lim
+        && let Some(page) = stream.next(lim - lines.len())?
+    {
+        lines.extend(in_truth(page.events, tables, with_data)?);
+        // What comes after the last line has left the stream: nobody needs to read it again.
+        if let Some(last) = lines.last_mut() {
+            last.event.cursor = page.end;
+        }
+    }
+    Ok(lines)
+}
+
+/// The events with what the tables say of their records now; without those whose records are gone.
+fn in_truth(events: Vec<Event>, tables: &HashMap<i32, Rc<Table>>, with_data: bool) -> Result<Vec<Line>> {
+    let mut truths: HashMap<i32, Truth> = HashMap::new();
+    for (number, table) in tables {
+        let of_table = |event: &&Event| event.entry.managed == *number && !event.is_purge();
+        let named: Vec<(&str, Option<i64>)> =
+            events.iter().filter(of_table).map(|event| (event.id(), event.version())).collect();
+        if !named.is_empty() {
+            truths.insert(*number, Truth::of(table, &named, with_data)?);
+        }
+    }
+    let line = |event: Event| -> Option<Line> {
+        let table = Rc::clone(tables.get(&event.entry.managed)?);
+        if event.is_purge() {
+            return Some(Line { event, table, deleted_at: None, data: None });
+        }
+        let (standing, data) = truths.get_mut(&event.entry.managed)?.next()?;
+        // A delete says when it was; anything else, whether the record has been deleted since.
+        let deleted_at = match (event.entry.op.as_str(), standing) {
+            ("delete", _) => event.entry.deleted_at,
+            (_, Standing::Deleted(stamp)) => TimestampWithTimeZone::try_from(stamp).ok(),
+            (_, Standing::Live) => None,
+        };
+        Some(Line { event, table, deleted_at, data })
+    };
+    Ok(events.into_iter().filter_map(line).collect())
+}
+
+/// How the records of some events of one table stand, in the events' order: `None` of one that is gone.
+struct Truth {
+    standings: std::vec::IntoIter<Option<Standing>>,
+    data: HashMap<usize, JsonB>,
+    next: usize,
+}
+
+impl Truth {
+    fn of(table: &Table, named: &[(&str, Option<i64>)], with_data: bool) -> Result<Truth> {
+        let keys = named.iter().map(|(id, _)| table.key(id)).collect::<Result<Vec<Key>>>()?;
+        let versions: Vec<i64> = named.iter().filter_map(|(_, version)| *version).collect();
+        let rows = if versions.len() == keys.len() { Rows::Pairs(&keys, &versions) } else { Rows::Records(&keys) };
+        let layout = layout::of(table);
+        let mut standings: Vec<Option<Standing>> = vec![None; keys.len()];
+        for Found { key, standing, .. } in table.as_owner(|| layout.find(table, &rows, Lock::None))? {
+            // Of a record with versions, any live one makes it live.
+            if standings[key] != Some(Standing::Live) {
+                standings[key] = Some(standing);
+            }
+        }
+        // With the caller's own rights, and nobody else's.
+        let data = if with_data { layout.data(table, &rows)? } else { HashMap::new() };
+        Ok(Truth { standings: standings.into_iter(), data, next: 0 })
+    }
+
+    /// Of the next event; `None` where its record is gone.
+    fn next(&mut self) -> Option<(Standing, Option<JsonB>)> {
+        let (standing, data) = (self.standings.next().flatten(), self.data.remove(&self.next));
+        self.next += 1;
+        Some((standing?, data))
+    }
+}

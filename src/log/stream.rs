@@ -1,0 +1,283 @@
+//! The log as a stream: tick after tick, in each the entries in the order of writing. For one record that is the order in
+//! which things happened to it, since whoever changes a row waits for whoever changed it before.
+//!
+//! A page is read through a portal, a few entries at a time: memory follows the page's length, not the tick's.
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::pg_sys;
+use pgrx::spi::SpiHeapTupleData;
+
+use super::cursor::{Cursor, Within};
+use super::snapshot::Snapshot;
+use super::tick;
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::keeper;
+use crate::error::Result;
+
+/// An entry of the log, for its readers.
+#[derive(Debug)]
+pub struct Logged {
+    pub managed: i32,
+    pub at: TimestampWithTimeZone,
+    pub op: String,
+    pub deletion_type: Option<String>,
+    pub restored: bool,
+    pub deletion: Option<i64>,
+    pub deleted_at: Option<TimestampWithTimeZone>,
+    pub cause: String,
+    pub actor: String,
+    seq: i64,
+    ids: Vec<String>,
+    versions: Vec<i64>,
+    kinds: Vec<Option<String>>,
+}
+
+impl Logged {
+    fn records(&self) -> usize {
+        self.ids.len().max(self.versions.len())
+    }
+}
+
+/// What happened to one record, and where that leaves a consumer.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub entry: Rc<Logged>,
+    ordinal: usize,
+    pub cursor: String,
+}
+
+impl Event {
+    pub fn id(&self) -> &str {
+        let ids = &self.entry.ids;
+        if ids.len() == 1 { &ids[0] } else { &ids[self.ordinal] }
+    }
+
+    pub fn version(&self) -> Option<i64> {
+        self.entry.versions.get(self.ordinal).copied()
+    }
+
+    pub fn kind(&self) -> Option<&str> {
+        let kinds = &self.entry.kinds;
+        let kind = if kinds.len() == 1 { kinds.first() } else { kinds.get(self.ordinal) };
+        kind.and_then(Option::as_deref)
+    }
+
+    /// Whether the record, or this version of it, went for ever.
+    pub fn is_purge(&self) -> bool {
+        self.entry.deletion_type.as_deref() == Some("hard")
+    }
+}
+
+/// Some events, one after the other, and the cursor of who has got them all.
+pub struct Page {
+    pub events: Vec<Event>,
+    pub end: String,
+}
+
+struct Statements {
+    open: Statement,
+    first: Statement,
+    page: Statement,
+}
+
+/// Entries fetched at once. Their arrays are read one entry at a time.
+const FETCH: i64 = 64;
+
+thread_local! {
+    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
+}
+
+impl Statements {
+    fn new() -> Self {
+        use pg_sys::*;
+        Statements {
+            // Those of the formerly open transactions that have written anything.
+            open: Statement::new(
+                "SELECT DISTINCT xid::text FROM tombstone.event WHERE managed = ANY ($1) AND xid = ANY ($2::xid8[])",
+                [INT4ARRAYOID, TEXTOID],
+            ),
+            first: Statement::new(
+                "SELECT min(seq) FROM tombstone.event WHERE managed = ANY ($1) AND xid >= $2::xid8",
+                [INT4ARRAYOID, TEXTOID],
+            ),
+            // Two kinds of news: of transactions that were open before, looked up by their number; and of all later ones,
+            // in one scan along seq.
+            page: Statement::new(
+                "SELECT seq, at, managed, op, deletion_type, restored, deletion, ids, versions, kinds, deleted_at, cause, actor
+                 FROM (SELECT e.*
+                       FROM unnest($1) AS m (managed) CROSS JOIN unnest($2::xid8[]) AS o (xid)
+                       CROSS JOIN LATERAL (
+                           SELECT * FROM tombstone.event e
+                           WHERE e.managed = m.managed AND e.xid = o.xid AND e.seq >= $4
+                             AND pg_visible_in_snapshot(e.xid, $6::pg_snapshot)
+                           ORDER BY e.seq LIMIT $7
+                       ) e
+                       UNION ALL
+                       (SELECT * FROM tombstone.event
+                        WHERE seq >= $5 AND xid >= $3::xid8 AND managed = ANY ($1)
+                          AND pg_visible_in_snapshot(xid, $6::pg_snapshot)
+                        ORDER BY seq LIMIT $7)) news
+                 ORDER BY seq LIMIT $7",
+                [INT4ARRAYOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT8OID],
+            ),
+        }
+    }
+}
+
+fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
+    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+}
+
+/// A reader under way.
+pub struct Stream {
+    /// The tables whose events are wanted, by number.
+    tables: Vec<i32>,
+    now: Snapshot,
+    cursor: Cursor,
+    /// The tick being read: what is new in here.
+    until: Snapshot,
+    /// How far into it: entry and record.
+    after: Option<(i64, usize)>,
+}
+
+impl Stream {
+    /// Reads what comes after `after`, of these tables.
+    pub fn after(after: Option<Cursor>, tables: Vec<i32>) -> Result<Stream> {
+        let now = tick::now();
+        let here = tick::cursor_at(Snapshot::nothing())?;
+        let Some(Cursor { position, seen, within, .. }) = after else {
+            return Ok(Stream { tables, until: now.clone(), now, cursor: here, after: None });
+        };
+        let (until, after) = match within {
+            Some(Within { until, seq, ordinal }) => (until, Some((seq, ordinal))),
+            None => (seen.with(&now), None),
+        };
+        let position = here.position.latest(position);
+        Ok(Stream { tables, now, cursor: Cursor { seen, position, ..here }, until, after })
+    }
+
+    /// The next events, at most `most`; `None` where there are none yet.
+    pub fn next(&mut self, most: usize) -> Result<Option<Page>> {
+        // At a standby, or under an old snapshot, a tick that began elsewhere may not be all here yet.
+        if !self.cursor.seen.with(&self.now).covers(&self.until) {
+            return Ok(None);
+        }
+        loop {
+            let page = self.read(most)?;
+            if !page.events.is_empty() {
+                tick::secure(&self.cursor);
+                return Ok(Some(page));
+            }
+            let latest = self.until.with(&self.now);
+            if latest == self.until {
+                return Ok(None);
+            }
+            self.begin(latest);
+        }
+    }
+
+    /// Goes on to the tick that leads to `until`.
+    fn begin(&mut self, until: Snapshot) {
+        self.cursor.seen = self.cursor.seen.with(&self.until);
+        (self.until, self.after) = (until, None);
+    }
+
+    /// What is left of this tick, at most `most` events.
+    fn read(&mut self, most: usize) -> Result<Page> {
+        let places = self.cursor.in_tick(&self.until);
+        let mut events = Vec::new();
+        let Some(arguments) = self.scan(most)? else { return Ok(Page { events, end: String::new() }) };
+        let after = self.after;
+        let whole = with(|statements| {
+            statements.page.scan(&arguments, FETCH, |row| {
+                let entry = Rc::new(logged(row)?);
+                let first = after.filter(|(seq, _)| *seq == entry.seq).map_or(0, |(_, ordinal)| ordinal + 1);
+                for ordinal in first..entry.records() {
+                    if events.len() == most {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    events.push(Event { cursor: places.at(entry.seq, ordinal), entry: Rc::clone(&entry), ordinal });
+                }
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        let Some(last) = events.last() else { return Ok(Page { events, end: String::new() }) };
+        self.after = Some((last.entry.seq, last.ordinal));
+        // The scan asks for as many entries as events were wanted, so one that ends with fewer events has seen all.
+        let end = if whole && events.len() < most {
+            self.begin(self.until.with(&self.now));
+            Cursor { within: None, ..self.cursor.clone() }.to_string()
+        } else {
+            last.cursor.clone()
+        };
+        Ok(Page { events, end })
+    }
+
+    /// The arguments of the page's statement; `None` where nothing can be found.
+    fn scan<'a>(&self, most: usize) -> Result<Option<Vec<DatumWithOid<'a>>>> {
+        let seen = &self.cursor.seen;
+        let formerly_open: Vec<u64> = seen.open().iter().copied().filter(|number| self.until.sees(*number)).collect();
+        let written = self.writers_among(&formerly_open)?;
+        let first = match self.after {
+            Some((seq, _)) => Some(seq),
+            None => self.first_from(seen.end())?,
+        };
+        if written.is_empty() && first.is_none() {
+            return Ok(None);
+        }
+        let from = self.after.map_or(0, |(seq, _)| seq);
+        // One more than wanted: the entry that was read in part before counts as well.
+        let limit = most as i64 + 1;
+        Ok(Some(vec![
+            self.tables.clone().into(),
+            array_of(&written).into(),
+            seen.end().to_string().into(),
+            from.into(),
+            first.unwrap_or(i64::MAX).into(),
+            self.until.to_pg().into(),
+            limit.into(),
+        ]))
+    }
+
+    fn writers_among(&self, numbers: &[u64]) -> Result<Vec<u64>> {
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let arguments = [self.tables.clone().into(), array_of(numbers).into()];
+        let written = with(|statements| statements.open.rows(&arguments, |row| Ok(row.get::<String>(1)?)))?;
+        Ok(written.into_iter().flatten().filter_map(|number| number.parse().ok()).collect())
+    }
+
+    fn first_from(&self, number: u64) -> Result<Option<i64>> {
+        let arguments = [self.tables.clone().into(), number.to_string().into()];
+        let first = with(|statements| statements.first.rows(&arguments, |row| Ok(row.get::<i64>(1)?)))?;
+        Ok(first.into_iter().flatten().next())
+    }
+}
+
+fn array_of(numbers: &[u64]) -> String {
+    format!("{{{}}}", numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(","))
+}
+
+fn logged(row: &SpiHeapTupleData) -> Result<Logged> {
+    let beginning = || TimestampWithTimeZone::try_from(0).unwrap_or(TimestampWithTimeZone::positive_infinity());
+    Ok(Logged {
+        seq: row.get(1)?.unwrap_or_default(),
+        at: row.get(2)?.unwrap_or_else(beginning),
+        managed: row.get(3)?.unwrap_or_default(),
+        op: row.get(4)?.unwrap_or_default(),
+        deletion_type: row.get(5)?,
+        restored: row.get(6)?.unwrap_or_default(),
+        deletion: row.get(7)?,
+        ids: row.get(8)?.unwrap_or_default(),
+        versions: row.get(9)?.unwrap_or_default(),
+        kinds: row.get(10)?.unwrap_or_default(),
+        deleted_at: row.get(11)?,
+        cause: row.get(12)?.unwrap_or_default(),
+        actor: row.get(13)?.unwrap_or_default(),
+    })
+}
