@@ -13,7 +13,7 @@ COMMENT ON TABLE tombstone.log IS
 COMMENT ON COLUMN tombstone.log.incarnation IS 'Drawn at random when the extension was created.';
 
 CREATE TABLE tombstone.event (
-    seq           bigint      GENERATED ALWAYS AS IDENTITY,
+    seq           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xid           xid8        NOT NULL,
     at            timestamptz NOT NULL,
     managed       integer     NOT NULL,
@@ -40,9 +40,8 @@ CREATE TABLE tombstone.event (
     CONSTRAINT kinds_pair_with_records CHECK (kinds IS NULL OR cardinality(kinds) IN (1, greatest(cardinality(ids), cardinality(versions))))
 );
 
--- Written straight into the table (src/log/event.rs), which wants no partial index. The first is the order of reading, and
--- what finds a deletion by its number; the second finds what a table has to tell of transactions that are over by now.
-CREATE INDEX event_seq ON tombstone.event (seq);
+-- Written straight into the table (src/log/event.rs), which wants no partial index. The primary key is the order of reading,
+-- and finds a deletion by its number; this finds what a table has to tell of transactions that are over by now.
 CREATE INDEX event_news ON tombstone.event (managed, xid, seq);
 -- Never compressed as it is written: compressing 8,192 version numbers took longer than deleting the versions.
 ALTER TABLE tombstone.event ALTER versions SET STORAGE EXTERNAL;
