@@ -8,21 +8,22 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::backend::identity::{caller, has_privileges_of};
+use crate::backend::relation::owner_of;
 use crate::error::{Error, Result};
 use crate::log::retention;
-use crate::table::{all_managed, by_oid};
+use crate::table::{Managed, all_managed, not_managed, title};
 
 /// Trims the events of a table that the caller owns, or of all of them, by event_retention (DESIGN §5).
 #[pg_extern(sql = false)]
 fn maintain(relation: Option<pg_sys::Oid>, max_runtime: Option<Interval>) -> Result<(), ErrorReport> {
     let maintain = || -> Result<()> {
         let until = Instant::now() + runtime(max_runtime)?;
+        let tables = owned(relation)?;
         retention::store_tick()?;
-        for relation in tables(relation)? {
+        for table in tables {
             if Instant::now() >= until {
                 break;
             }
-            let table = by_oid(relation)?;
             if let Some(event_retention) = table.event_retention {
                 retention::trim(table.number, event_retention)?;
             }
@@ -41,18 +42,19 @@ fn runtime(max_runtime: Option<Interval>) -> Result<Duration> {
     })
 }
 
-fn tables(relation: Option<pg_sys::Oid>) -> Result<Vec<pg_sys::Oid>> {
-    let mut tables = Vec::new();
-    for managed in all_managed()? {
-        if relation.is_none_or(|relation| relation == managed) && has_privileges_of(caller(), by_oid(managed)?.owner) {
-            tables.push(managed);
-        }
-    }
+/// The managed tables that the caller owns: that one, or all.
+fn owned(relation: Option<pg_sys::Oid>) -> Result<Vec<Managed>> {
+    let mut tables = all_managed()?;
+    tables.retain(|table| relation.is_none_or(|relation| relation == table.relation));
+    let owned = |table: &Managed| has_privileges_of(caller(), owner_of(table.relation));
     match relation {
-        Some(relation) if tables.is_empty() => {
-            let table = by_oid(relation)?;
-            Err(Error::denied(format!("must be owner of table {}", table.title())))
+        Some(relation) if tables.is_empty() => Err(not_managed(relation)),
+        Some(relation) if !tables.iter().all(owned) => {
+            Err(Error::denied(format!("must be owner of table {}", title(relation))))
         }
-        _ => Ok(tables),
+        _ => {
+            tables.retain(owned);
+            Ok(tables)
+        }
     }
 }

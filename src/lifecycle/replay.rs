@@ -1,8 +1,7 @@
 //! replay: the log joined with the truth. The log says what happened; the tables say what has become of it since, to the
 //! reader's own eyes. What was purged has left the stream, but for the purge itself.
 
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, HashMap};
 
 use pgrx::datum::{JsonB, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
@@ -15,15 +14,19 @@ use super::rows::Rows;
 use crate::backend::identity::{may_read, row_security_binds};
 use crate::backend::relation::{LockFor, lock};
 use crate::error::{Error, Result};
+use crate::log::retention;
 use crate::log::stream::{Event, Stream};
-use crate::log::{retention, tick};
+use crate::log::tick::{self, Cursor};
 use crate::table::key::Key;
-use crate::table::{Table, all_managed, by_oid};
+use crate::table::{Managed, Table, all_managed, by_oid, not_managed, title};
+
+/// Tables by number, in which order they are locked.
+type Tables = BTreeMap<i32, pg_sys::Oid>;
 
 /// One event, as replay returns it.
 struct Line {
     event: Event,
-    table: Rc<Table>,
+    relation: pg_sys::Oid,
     deleted_at: Option<TimestampWithTimeZone>,
     data: Option<JsonB>,
 }
@@ -76,19 +79,19 @@ fn replay(
         let after = after.as_deref().map(tick::read).transpose()?;
         let tables = readable(relations)?;
         if let Some(after) = &after {
-            tables.values().try_for_each(|table| refuse_below_floor(table, after))?;
+            refuse_below_floor(&tables, after)?;
         }
         let stream = Stream::after(after, tables.keys().copied().collect())?;
         lines(stream, &tables, lim, with_data.unwrap_or(false))
     };
     let row = |line: Line| {
-        let Line { event, table, deleted_at, data } = line;
+        let Line { event, relation, deleted_at, data } = line;
         let (id, kind, version) = (event.id().to_string(), event.kind().map(str::to_string), event.version());
         let entry = &event.entry;
         (
             event.cursor,
             entry.at,
-            table.oid,
+            relation,
             id,
             kind,
             entry.op.clone(),
@@ -107,63 +110,54 @@ fn replay(
 
 /// The tables whose events the caller may know of, by number: those it may SELECT from, unless row security filters what it
 /// sees there. Of tables named by the caller, all, or an error.
-fn readable(relations: Option<Vec<Option<pg_sys::Oid>>>) -> Result<HashMap<i32, Rc<Table>>> {
-    let mut tables = Vec::new();
-    match relations {
-        Some(relations) => {
-            for relation in relations {
-                let relation = relation.ok_or_else(|| Error::invalid("relations must not contain NULL"))?;
-                lock(relation, LockFor::Reading);
-                let table = by_oid(relation)?;
-                refuse_unreadable(&table)?;
-                tables.push(table);
-            }
-        }
-        None => {
-            for relation in all_managed()? {
-                if may_read(relation) && !row_security_binds(relation) {
-                    lock(relation, LockFor::Reading);
-                    tables.push(by_oid(relation)?);
-                }
-            }
-        }
-    }
-    Ok(tables.into_iter().map(|table| (table.number, table)).collect())
+///
+/// None is locked yet: somebody may be at work on a table that has nothing to tell.
+fn readable(relations: Option<Vec<Option<pg_sys::Oid>>>) -> Result<Tables> {
+    let all = all_managed()?;
+    let tables: Vec<Managed> = match relations {
+        Some(relations) => relations.into_iter().map(|relation| named(&all, relation)).collect::<Result<_>>()?,
+        None => all.into_iter().filter(|table| may_read(table.relation) && !row_security_binds(table.relation)).collect(),
+    };
+    Ok(tables.into_iter().map(|table| (table.number, table.relation)).collect())
 }
 
-fn refuse_unreadable(table: &Table) -> Result<()> {
-    if !may_read(table.oid) {
-        return Err(Error::denied(format!("permission denied for table {}", table.title()))
+fn named(all: &[Managed], relation: Option<pg_sys::Oid>) -> Result<Managed> {
+    let relation = relation.ok_or_else(|| Error::invalid("relations must not contain NULL"))?;
+    let table = *all.iter().find(|table| table.relation == relation).ok_or_else(|| not_managed(relation))?;
+    if !may_read(relation) {
+        return Err(Error::denied(format!("permission denied for table {}", title(relation)))
             .hint("Its events are for those who have the SELECT privilege on it."));
     }
-    if row_security_binds(table.oid) {
-        return Err(Error::denied(format!("row security filters what you may see of table {}", table.title()))
+    if row_security_binds(relation) {
+        return Err(Error::denied(format!("row security filters what you may see of table {}", title(relation)))
             .detail("The log cannot tell which of its events you could have seen.")
             .hint("Replay as a role that row security does not bind, such as the table's owner."));
     }
-    Ok(())
+    Ok(table)
 }
 
-/// 55000 where the table's events after the cursor have been trimmed in part.
-fn refuse_below_floor(table: &Table, after: &tick::Cursor) -> Result<()> {
-    match retention::floor(table.number)? {
-        Some(floor) if floor.is_above(&after.seen) => {
-            Err(tick::too_old(format!("the cursor is too old: events of table {} after it are gone", table.title()))
-                .detail("They had been kept for the table's event_retention."))
-        }
-        _ => Ok(()),
-    }
+/// 55000 where a table's events after the cursor have been trimmed in part.
+fn refuse_below_floor(tables: &Tables, after: &Cursor) -> Result<()> {
+    let floors = retention::floors(tables.keys().copied().collect())?;
+    let Some((number, _)) = floors.into_iter().find(|(_, floor)| floor.is_above(&after.seen)) else { return Ok(()) };
+    Err(tick::too_old(format!("the cursor is too old: events of table {} after it are gone", title(tables[&number])))
+        .detail("They had been kept for the table's event_retention."))
 }
 
-/// Fills up to `lim` lines: pages may hold events that have left the stream.
-fn lines(mut stream: Stream, tables: &HashMap<i32, Rc<Table>>, lim: usize, with_data: bool) -> Result<Vec<Line>> {
+/// At least so many events are read at once: a page may hold but few that are still in the stream.
+const LEAST_READ: usize = 256;
+
+/// Fills up to `lim` lines.
+fn lines(mut stream: Stream, tables: &Tables, lim: usize, with_data: bool) -> Result<Vec<Line>> {
     let mut lines: Vec<Line> = Vec::new();
     while lines.len() < lim
-        && let Some(page) = stream.next(lim - lines.len())?
+        && let Some(page) = stream.next((lim - lines.len()).max(LEAST_READ))?
     {
         lines.extend(in_truth(page.events, tables, with_data)?);
-        // What comes after the last line has left the stream: nobody needs to read it again.
-        if let Some(last) = lines.last_mut() {
+        if lines.len() > lim {
+            lines.truncate(lim);
+        } else if let Some(last) = lines.last_mut() {
+            // What the page holds after this line has left the stream: nobody needs to read it again.
             last.event.cursor = page.end;
         }
     }
@@ -171,20 +165,21 @@ fn lines(mut stream: Stream, tables: &HashMap<i32, Rc<Table>>, lim: usize, with_
 }
 
 /// The events with what the tables say of their records now; without those whose records are gone.
-fn in_truth(events: Vec<Event>, tables: &HashMap<i32, Rc<Table>>, with_data: bool) -> Result<Vec<Line>> {
+fn in_truth(events: Vec<Event>, tables: &Tables, with_data: bool) -> Result<Vec<Line>> {
     let mut truths: HashMap<i32, Truth> = HashMap::new();
-    for (number, table) in tables {
+    for (number, relation) in tables {
         let of_table = |event: &&Event| event.entry.managed == *number && !event.is_purge();
         let named: Vec<(&str, Option<i64>)> =
             events.iter().filter(of_table).map(|event| (event.id(), event.version())).collect();
         if !named.is_empty() {
-            truths.insert(*number, Truth::of(table, &named, with_data)?);
+            lock(*relation, LockFor::Reading);
+            truths.insert(*number, Truth::of(&*by_oid(*relation)?, &named, with_data)?);
         }
     }
     let line = |event: Event| -> Option<Line> {
-        let table = Rc::clone(tables.get(&event.entry.managed)?);
+        let relation = *tables.get(&event.entry.managed)?;
         if event.is_purge() {
-            return Some(Line { event, table, deleted_at: None, data: None });
+            return Some(Line { event, relation, deleted_at: None, data: None });
         }
         let (standing, data) = truths.get_mut(&event.entry.managed)?.next()?;
         // A delete says when it was; anything else, whether the record has been deleted since.
@@ -193,7 +188,7 @@ fn in_truth(events: Vec<Event>, tables: &HashMap<i32, Rc<Table>>, with_data: boo
             (_, Standing::Deleted(stamp)) => TimestampWithTimeZone::try_from(stamp).ok(),
             (_, Standing::Live) => None,
         };
-        Some(Line { event, table, deleted_at, data })
+        Some(Line { event, relation, deleted_at, data })
     };
     Ok(events.into_iter().filter_map(line).collect())
 }

@@ -19,7 +19,7 @@ struct Statements {
     due: Statement,
     trim: Statement,
     raise: Statement,
-    floor: Statement,
+    floors: Statement,
     clear_undone: Statement,
 }
 
@@ -37,7 +37,7 @@ impl Statements {
             forget: Statement::new(
                 "DELETE FROM tombstone.tick WHERE tick < (
                      SELECT max(t.tick) FROM tombstone.tick t
-                     WHERE t.at < clock_timestamp() - (SELECT max(event_retention) FROM tombstone.managed))",
+                     WHERE t.at < clock_timestamp() - (SELECT COALESCE(max(event_retention), interval '0') FROM tombstone.managed))",
                 [] as [Oid; 0],
             ),
             due: Statement::new(
@@ -61,7 +61,10 @@ impl Statements {
                      last = CASE WHEN f.last > EXCLUDED.last THEN f.last ELSE EXCLUDED.last END",
                 [INT4OID, TEXTOID, TEXTOID],
             ),
-            floor: Statement::new("SELECT seen::text, last::text FROM tombstone.floor WHERE managed = $1", [INT4OID]),
+            floors: Statement::new(
+                "SELECT managed, seen::text, last::text FROM tombstone.floor WHERE managed = ANY ($1)",
+                [INT4ARRAYOID],
+            ),
             clear_undone: Statement::new(
                 "DELETE FROM tombstone.undone u WHERE NOT EXISTS (SELECT FROM tombstone.event e WHERE e.seq = u.deletion)",
                 [] as [Oid; 0],
@@ -88,14 +91,14 @@ impl Floor {
     }
 }
 
-/// The floor of the table numbered `managed`; `None` where nothing was ever trimmed.
-pub fn floor(managed: i32) -> Result<Option<Floor>> {
-    let read = |seen: Option<String>, last: Option<String>| {
-        Some(Floor { seen: Snapshot::from_pg(&seen?)?, last: last?.parse().ok()? })
+/// The floors of the tables of these numbers, as far as anything was ever trimmed of them.
+pub fn floors(tables: Vec<i32>) -> Result<Vec<(i32, Floor)>> {
+    let read = |managed: Option<i32>, seen: Option<String>, last: Option<String>| {
+        Some((managed?, Floor { seen: Snapshot::from_pg(&seen?)?, last: last?.parse().ok()? }))
     };
     with(|statements| {
-        let floors = statements.floor.rows(&[managed.into()], |row| Ok(read(row.get(1)?, row.get(2)?)))?;
-        Ok(floors.into_iter().flatten().next())
+        let floors = statements.floors.rows(&[tables.into()], |row| Ok(read(row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        Ok(floors.into_iter().flatten().collect())
     })
 }
 

@@ -97,7 +97,7 @@ impl Statements {
             ),
             by_number: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE managed = $1", [INT4OID]),
             numbers: Statement::new(
-                "SELECT m.relation::oid, m.version IS NOT NULL FROM tombstone.managed m
+                "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention FROM tombstone.managed m
                  JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed",
                 [],
             ),
@@ -239,7 +239,6 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         all_events: options.events == options::ALL_EVENTS,
         notify: options.notify.clone(),
         channel: Rc::from(options.channel.as_str()),
-        event_retention: options.event_retention,
         children,
         parents,
         statements: RefCell::default(),
@@ -308,10 +307,26 @@ fn arguments<'a>(relation: pg_sys::Oid, options: &Options) -> Vec<DatumWithOid<'
     ]
 }
 
-/// Every managed table, and whether it has versions.
-pub fn all() -> Result<Vec<(pg_sys::Oid, bool)>> {
+/// A managed table without its particulars: it may be locked, or lack a column that an option names.
+#[derive(Debug, Clone, Copy)]
+pub struct Managed {
+    pub number: i32,
+    pub relation: pg_sys::Oid,
+    pub has_versions: bool,
+    pub event_retention: Option<Interval>,
+}
+
+/// Every managed table, by number.
+pub fn all() -> Result<Vec<Managed>> {
     with(|statements| {
-        statements.numbers.rows(&[], |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or_default())))
+        statements.numbers.rows(&[], |row| {
+            Ok(Managed {
+                number: row.get(1)?.unwrap_or_default(),
+                relation: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
+                has_versions: row.get(3)?.unwrap_or_default(),
+                event_retention: row.get(4)?,
+            })
+        })
     })
 }
 

@@ -322,8 +322,8 @@ fn tombstones(relation: &Relation, options: &Options) -> Result<i64> {
 
 /// Every session forgets `relation`, and the other managed tables too: foreign keys may tie them to it.
 fn forget_all(relation: pg_sys::Oid) -> Result<()> {
-    for (managed, _) in catalog::all()? {
-        invalidation::forget(managed);
+    for managed in catalog::all()? {
+        invalidation::forget(managed.relation);
     }
     invalidation::forget(relation);
     Ok(())

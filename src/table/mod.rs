@@ -18,12 +18,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::spi::quote_qualified_identifier;
 
 pub use cache::{by_number, by_oid, by_trigger, generation};
-pub use catalog::{name_of, not_managed};
+pub use catalog::{Managed, all as all_managed, name_of, not_managed, title};
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};
@@ -37,11 +36,6 @@ use crate::error::Result;
 /// Hooks the cache of managed tables to Postgres' invalidation; called at load.
 pub fn init() {
     cache::init();
-}
-
-/// Every managed table.
-pub fn all_managed() -> Result<Vec<pg_sys::Oid>> {
-    Ok(catalog::all()?.into_iter().map(|(relation, _)| relation).collect())
 }
 
 /// A column of a managed table.
@@ -83,7 +77,6 @@ pub struct Table {
     /// The option `notify`.
     pub notify: String,
     pub channel: Rc<str>,
-    pub event_retention: Option<Interval>,
     /// Foreign keys of other managed tables that refer to this one.
     pub children: Vec<ForeignKey>,
     /// Foreign keys of this table that refer to other managed ones.

@@ -45,8 +45,8 @@ fn find(relation: Option<pg_sys::Oid>, fits: Fits) -> Result<pg_sys::Oid> {
     }
     let fitting: Vec<pg_sys::Oid> = catalog::all()?
         .into_iter()
-        .filter(|(_, has_versions)| *has_versions == (fits == Fits::Versions))
-        .map(|(oid, _)| oid)
+        .filter(|managed| managed.has_versions == (fits == Fits::Versions))
+        .map(|managed| managed.relation)
         .collect();
     if let [only] = fitting.as_slice() {
         return Ok(*only);
