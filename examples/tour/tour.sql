@@ -187,3 +187,30 @@ SELECT count(DISTINCT username) AS users, count(*) AS states, count(deleted_at) 
 -- And what was deleted in all, by whom, why:
 
 SELECT deletion, actor, cause, reason, relations, records, undone_at IS NOT NULL AS undone FROM tombstone.deletions ORDER BY deletion;
+
+-- == 6. Events
+--
+-- Who listens hears of each deletion when it is committed, whichever road it took. A cursor is a place in the log.
+
+\set ECHO none
+SELECT p.name AS package, r.n AS fallen FROM package p JOIN release r ON r.package = p.name
+WHERE p.deleted_at IS NULL AND r.deleted_at IS NULL AND r.n = (SELECT max(n) FROM release WHERE package = p.name)
+GROUP BY p.name, r.n ORDER BY (SELECT count(*) FROM release WHERE package = p.name), p.name LIMIT 1 \gset
+\set ECHO queries
+\pset tuples_only on
+SELECT tombstone.configure('package', 'kind', $$'debian:package'$$);
+\pset tuples_only off
+SELECT tombstone.cursor() AS place \gset
+LISTEN tombstone;
+UPDATE package SET deleted_at = now() WHERE name = :'package';
+SELECT tombstone.restore(:'package', 'package') AS restored;
+UPDATE package SET deleted_at = now() WHERE name = :'package';
+
+-- Who was away goes on from the last cursor it had, and gets the same, in order.
+
+SELECT relation, id, version, kind, op, deletion_type, restored, cause FROM tombstone.replay(:'place');
+
+-- What is purged leaves the stream: whoever comes now learns that it is gone for ever, and nothing else.
+
+DELETE FROM package WHERE name = :'package';
+SELECT relation, id, version, kind, op, deletion_type, restored, cause FROM tombstone.replay(:'place');
