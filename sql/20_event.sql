@@ -61,7 +61,7 @@ COMMENT ON COLUMN tombstone.event.versions IS 'The versions, where the table has
 COMMENT ON COLUMN tombstone.event.kinds IS 'The kinds, where the table has a kind: parallel to the records, or one for all.';
 COMMENT ON COLUMN tombstone.event.deleted_at IS 'The stamp a soft delete put on these rows: what tells its tombstones from those of another deletion.';
 COMMENT ON COLUMN tombstone.event.redacted IS 'True where the soft delete blanked columns.';
-COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of a soft delete or restore that followed a foreign key; undo.';
+COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of what followed a foreign key; undo.';
 COMMENT ON COLUMN tombstone.event.actor IS 'The role that acted, as SET ROLE or the login had it.';
 COMMENT ON COLUMN tombstone.event.reason IS 'What the caller of soft_delete() gave as the reason.';
 
@@ -89,7 +89,9 @@ COMMENT ON COLUMN tombstone.tick.seen IS 'The transactions that were over by the
 CREATE TABLE tombstone.floor (
     managed integer     PRIMARY KEY REFERENCES tombstone.managed ON DELETE CASCADE,
     seen    pg_snapshot NOT NULL,
-    last    xid8        NOT NULL
+    last    xid8        NOT NULL,
+    seq     bigint      NOT NULL,
+    raised  bigint      GENERATED ALWAYS AS IDENTITY
 );
 
 COMMENT ON TABLE tombstone.floor IS
@@ -97,6 +99,8 @@ COMMENT ON TABLE tombstone.floor IS
 COMMENT ON COLUMN tombstone.floor.managed IS 'The managed table, as numbered in tombstone.managed.';
 COMMENT ON COLUMN tombstone.floor.seen IS 'What these transactions wrote is gone.';
 COMMENT ON COLUMN tombstone.floor.last IS 'The latest of those that had written anything.';
+COMMENT ON COLUMN tombstone.floor.seq IS 'The highest number of an entry that is gone.';
+COMMENT ON COLUMN tombstone.floor.raised IS 'Counts the times that something was trimmed, of any table.';
 
 -- Everything shown of a deletion is taken from the events the caller may know of: those of tables it may read, and where
 -- row security filters what it reads, none.

@@ -11,7 +11,7 @@ CREATE FUNCTION tombstone.replay(
 )
     LANGUAGE c AS 'MODULE_PATHNAME', 'replay_wrapper' ROWS 1000;
 COMMENT ON FUNCTION tombstone.replay IS
-    'The events after a cursor (NULL: from the beginning of the log), in order, at most lim; each with the cursor to go on from. Of the tables you may SELECT from, or of those named in relations. What was purged has left the stream, but for the purge. with_data: the row as it is now, read with your own rights. 55000: the cursor is too old, or of another database.';
+    'The events after a cursor (NULL: from the beginning of the log), in order, at most lim; each with the cursor to go on from. Of the tables you may SELECT from, or of those named in relations. What was purged has left the stream, but for the purge. with_data: the row as it is now. 55000: the cursor is too old, or of another database.';
 
 CREATE FUNCTION tombstone.cursor() RETURNS text
     LANGUAGE c AS 'MODULE_PATHNAME', 'cursor_wrapper';

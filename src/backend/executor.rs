@@ -1,18 +1,22 @@
 //! When a statement ends. A statement's triggers tell us row by row what it does; what follows from it (log, cascade)
 //! is done once, when the whole statement and its AFTER triggers are through.
 //!
-//! Statement triggers cannot say so: one that names a partition skips the triggers of the partitioned table. The executor can.
+//! Statement triggers cannot say so: one that names a partition skips the triggers of the partitioned table. The executor can;
+//! and the processor of utility statements, for COPY, which does not pass the executor.
 
 use std::cell::Cell;
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::{pg_guard, pg_sys};
 
+use super::transaction::with_snapshot;
+
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     static COMMAND: Cell<Option<pg_sys::CommandId>> = const { Cell::new(None) };
     static AT_END: Cell<Option<fn(u32)>> = const { Cell::new(None) };
     static PREVIOUS_RUN: Cell<pg_sys::ExecutorRun_hook_type> = const { Cell::new(None) };
+    static PREVIOUS_UTILITY: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
     static PREVIOUS_FINISH: Cell<pg_sys::ExecutorFinish_hook_type> = const { Cell::new(None) };
 }
 
@@ -23,6 +27,8 @@ pub fn at_statement_end(at_end: fn(u32)) {
     unsafe {
         PREVIOUS_RUN.set(pg_sys::ExecutorRun_hook);
         PREVIOUS_FINISH.set(pg_sys::ExecutorFinish_hook);
+        PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(on_utility);
         pg_sys::ExecutorRun_hook = Some(on_run);
         pg_sys::ExecutorFinish_hook = Some(on_finish);
     }
@@ -54,8 +60,11 @@ impl Deeper {
     /// `query` was started by the executor and not ended.
     unsafe fn into(query: *mut pg_sys::QueryDesc) -> Self {
         // SAFETY: by contract of this function.
-        let command = unsafe { (*(*query).estate).es_output_cid };
-        let found = Deeper { depth: DEPTH.get(), command: COMMAND.replace(Some(command)) };
+        Self::by(Some(unsafe { (*(*query).estate).es_output_cid }))
+    }
+
+    fn by(command: Option<pg_sys::CommandId>) -> Self {
+        let found = Deeper { depth: DEPTH.get(), command: COMMAND.replace(command) };
         DEPTH.set(found.depth + 1);
         found
     }
@@ -116,5 +125,44 @@ unsafe extern "C-unwind" fn on_finish(query: *mut pg_sys::QueryDesc) {
     let leaves_triggers = unsafe { (*(*query).estate).es_top_eflags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS != 0 };
     if !leaves_triggers && let Some(at_end) = AT_END.get() {
         at_end(DEPTH.get());
+    }
+}
+
+/// What a hook for utility statements is given, the same in all supported versions.
+#[pg_guard]
+#[allow(clippy::too_many_arguments, reason = "the signature is Postgres'")]
+unsafe extern "C-unwind" fn on_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const core::ffi::c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    receiver: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: a utility statement, read; and hands on exactly what the hook was given.
+    let copies = unsafe {
+        let copies = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_CopyStmt;
+        let _deeper = copies.then(|| Deeper::by(None));
+        match PREVIOUS_UTILITY.get() {
+            Some(previous) => {
+                guarded(|| previous(statement, text, read_only_tree, context, parameters, environment, receiver, completion))
+            }
+            None => pg_sys::standard_ProcessUtility(
+                statement,
+                text,
+                read_only_tree,
+                context,
+                parameters,
+                environment,
+                receiver,
+                completion,
+            ),
+        }
+        copies
+    };
+    if copies && let Some(at_end) = AT_END.get() {
+        with_snapshot(|| at_end(DEPTH.get()));
     }
 }

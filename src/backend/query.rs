@@ -8,7 +8,7 @@ use std::ptr;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{SpiError, SpiHeapTupleData};
-use pgrx::{Spi, pg_sys};
+use pgrx::{PgMemoryContexts, Spi, pg_sys};
 
 use crate::backend::identity::c_string;
 use crate::backend::transaction::keeps_snapshot;
@@ -19,6 +19,7 @@ pub struct Statement {
     sql: CString,
     arguments: Vec<pg_sys::Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    options: u32,
 }
 
 /// What a statement sees.
@@ -75,7 +76,13 @@ impl Row {
 
 impl Statement {
     pub fn new(sql: impl AsRef<str>, arguments: impl Into<Vec<pg_sys::Oid>>) -> Self {
-        Statement { sql: c_string(sql.as_ref()), arguments: arguments.into(), plan: Cell::new(ptr::null_mut()) }
+        Statement { sql: c_string(sql.as_ref()), arguments: arguments.into(), plan: Cell::new(ptr::null_mut()), options: 0 }
+    }
+
+    /// One that is planned for its arguments each time: where a plan for any arguments would read the whole table for few rows.
+    pub fn planned_each_time(mut self) -> Self {
+        self.options = pg_sys::CURSOR_OPT_CUSTOM_PLAN;
+        self
     }
 
     /// Runs it; returns how many rows it wrote or found.
@@ -147,22 +154,25 @@ impl Statement {
             // SAFETY: SPI is connected; as many values and null flags as the plan has parameters. The portal is closed below,
             // or by the abort of an error.
             let portal = unsafe { pg_sys::SPI_cursor_open(ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true) };
-            let outcome = 'all: loop {
+            let mut memory = PgMemoryContexts::new("pg_tombstone rows");
+            let outcome = loop {
                 // SAFETY: an open portal; the rows are read before they are freed.
-                unsafe {
+                let read_all = unsafe {
                     pg_sys::SPI_cursor_fetch(portal, true, at_once as _);
                     let (found, table) = (pg_sys::SPI_processed as usize, pg_sys::SPI_tuptable);
                     if found == 0 {
                         break Ok(true);
                     }
-                    for i in 0..found {
-                        match read(&Row { shape: (*table).tupdesc, tuple: *(*table).vals.add(i) }) {
-                            Ok(ControlFlow::Continue(())) => (),
-                            Ok(ControlFlow::Break(())) => break 'all Ok(false),
-                            Err(error) => break 'all Err(error),
-                        }
-                    }
+                    let row = |i| Row { shape: (*table).tupdesc, tuple: *(*table).vals.add(i) };
+                    let read_all = memory.switch_to(|_| (0..found).try_for_each(|i| flow(read(&row(i)))));
+                    memory.reset(); // what reading a row leaves behind goes with it
                     pg_sys::SPI_freetuptable(table);
+                    read_all
+                };
+                match read_all {
+                    ControlFlow::Continue(()) => (),
+                    ControlFlow::Break(Ok(())) => break Ok(false),
+                    ControlFlow::Break(Err(error)) => break Err(error),
                 }
             };
             // SAFETY: opened above.
@@ -215,7 +225,8 @@ impl Statement {
             // SAFETY: SPI is connected; the plan is ours until `drop`.
             unsafe {
                 let count = self.arguments.len() as i32;
-                let plan = pg_sys::SPI_prepare(self.sql.as_ptr(), count, self.arguments.as_ptr().cast_mut());
+                let types = self.arguments.as_ptr().cast_mut();
+                let plan = pg_sys::SPI_prepare_cursor(self.sql.as_ptr(), count, types, self.options as i32);
                 if plan.is_null() {
                     Spi::check_status(pg_sys::SPI_result)?;
                 }
@@ -224,6 +235,15 @@ impl Statement {
             }
         }
         Ok(self.plan.get())
+    }
+}
+
+/// The same, to be stopped by a wish as by an error.
+fn flow(outcome: Result<ControlFlow<()>>) -> ControlFlow<Result<()>> {
+    match outcome {
+        Ok(ControlFlow::Continue(())) => ControlFlow::Continue(()),
+        Ok(ControlFlow::Break(())) => ControlFlow::Break(Ok(())),
+        Err(error) => ControlFlow::Break(Err(error)),
     }
 }
 

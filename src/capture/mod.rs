@@ -12,16 +12,21 @@ use crate::log::{deletion, notify};
 
 /// Hooks the capture to the ends of statements and transactions; called at load.
 pub fn init() {
-    executor::at_statement_end(pending::settle_above);
+    executor::at_statement_end(|depth| {
+        trigger::forget_moved(depth);
+        pending::settle_above(depth);
+    });
     transaction::watch(&transaction::Watch {
         before_end: pending::settle_last,
         before_commit: notify::send_all,
         ended: || {
+            trigger::forget_moved(0);
             pending::forget_all();
             deletion::forget();
             notify::forget();
         },
         rolled_back: |subtransaction| {
+            trigger::forget_moved(0);
             pending::forget_from(subtransaction);
             deletion::forget_from(subtransaction);
             notify::forget_from(subtransaction);

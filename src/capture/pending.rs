@@ -47,6 +47,8 @@ struct Batch {
     account: Account,
     depth: u32,
     subtransaction: pg_sys::SubTransactionId,
+    /// Logged already, ahead of a later change of the same table: what is left is to follow foreign keys.
+    logged: bool,
 }
 
 thread_local! {
@@ -61,7 +63,8 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
     event::note_one();
     let ready = BATCHES.with_borrow_mut(|batches| {
         let joins = |batch: &Batch| {
-            batch.change == change
+            !batch.logged
+                && batch.change == change
                 && batch.table.number == table.number
                 && batch.depth == depth
                 && batch.subtransaction == subtransaction
@@ -87,12 +90,12 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
         }
         // Where nothing follows from a batch it need not wait for the statement's end, nor its memory.
         let full = batch.ids.len() == MOST_RECORDS && !batch.is_followed();
-        (full || batch.rows.is_full()).then(|| (batches.remove(place), full))
+        (full || batch.rows.is_full()).then(|| (place, batches.remove(place), full))
     });
     match ready {
-        Some((batch, true)) => settle(batch),
+        Some((place, batch, true)) => settle(place, batch),
         // Evaluating runs SQL, and that may come back here: the batch is out of the way meanwhile.
-        Some((mut batch, false)) => {
+        Some((_, mut batch, false)) => {
             batch.evaluate_kinds()?;
             BATCHES.with_borrow_mut(|batches| batches.push(batch));
             Ok(())
@@ -103,6 +106,7 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
 
 /// Logs and announces a change that no statement's end has to be waited for.
 pub fn log_now(table: &Table, entry: Entry) -> Result<()> {
+    log_older(table.number, usize::MAX)?;
     log(table, entry, &account::current())
 }
 
@@ -121,7 +125,7 @@ impl Batch {
             _ => vec![],
         };
         let (ids, versions, rows, table) = (vec![], vec![], Rows::default(), Rc::clone(table));
-        Batch { table, change, ids, versions, kinds, rows, account, depth, subtransaction }
+        Batch { table, change, ids, versions, kinds, rows, account, depth, subtransaction, logged: false }
     }
 
     fn is_on_current_account(&self, by_foreign_key: bool) -> bool {
@@ -151,12 +155,12 @@ pub fn settle_above(depth: u32) {
         return;
     }
     let _settling = Settling::new();
-    while let Some(batch) = take_above(depth) {
-        settle(batch).map_err(ErrorReport::from).unwrap_or_report();
+    while let Some((place, batch)) = take_above(depth) {
+        settle(place, batch).map_err(ErrorReport::from).unwrap_or_report();
     }
 }
 
-/// Settles what no statement's end has: COPY runs no statement, nor does an apply worker of logical replication.
+/// Settles what no statement's end has: an apply worker of logical replication runs none.
 pub fn settle_last() {
     if BATCHES.with_borrow(|batches| !batches.is_empty()) {
         with_snapshot(|| settle_above(0));
@@ -179,27 +183,60 @@ impl Drop for Settling {
     }
 }
 
-fn take_above(depth: u32) -> Option<Batch> {
+/// The oldest batch of such a statement, and its place among all.
+fn take_above(depth: u32) -> Option<(usize, Batch)> {
     BATCHES.with_borrow_mut(|batches| {
         let first = batches.iter().position(|batch| batch.depth > depth)?;
-        Some(batches.remove(first))
+        Some((first, batches.remove(first)))
     })
 }
 
-fn settle(mut batch: Batch) -> Result<()> {
+/// Settles a batch whose place was `place`.
+fn settle(place: usize, batch: Batch) -> Result<()> {
+    log_older(batch.table.number, place)?;
+    match logged(batch)? {
+        Some(Batch { table, change: Some(change), ids, account, .. }) => {
+            account::on(account, || cascade::follow(&table, change, &ids))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Logs what was pending of a table before `place`: a statement inside a trigger ends before the one that fired it, and what
+/// it did to the same record comes after.
+fn log_older(table: i32, mut place: usize) -> Result<()> {
+    let next = |place: usize| {
+        BATCHES.with_borrow_mut(|batches| {
+            let older = |batch: &Batch| batch.table.number == table && !batch.logged;
+            let first = batches.iter().take(place).position(older)?;
+            Some((first, batches.remove(first)))
+        })
+    };
+    while let Some((first, batch)) = next(place) {
+        match logged(batch)? {
+            Some(batch) => BATCHES.with_borrow_mut(|batches| batches.insert(first.min(batches.len()), batch)),
+            None => place = place.saturating_sub(1),
+        }
+    }
+    Ok(())
+}
+
+/// Checks, logs and announces a batch, unless that is done; what is left of it where foreign keys are to be followed.
+fn logged(mut batch: Batch) -> Result<Option<Batch>> {
+    if batch.logged {
+        return Ok(Some(batch));
+    }
     batch.evaluate_kinds()?;
+    if batch.change.is_none_or(Change::is_of_the_lifecycle) {
+        hold::refuse_held(&batch.table, &batch.ids)?;
+    }
+    let Some(change) = batch.change else { return Ok(None) };
     let followed = batch.is_followed();
-    let Batch { table, change, ids, versions, kinds, account, .. } = batch;
-    if change.is_none_or(Change::is_of_the_lifecycle) {
-        hold::refuse_held(&table, &ids)?;
-    }
-    let Some(change) = change else { return Ok(()) };
-    let followed = followed.then(|| ids.clone());
-    log(&table, Entry { managed: table.number, change, ids, versions, kinds }, &account)?;
-    match followed {
-        Some(ids) => account::on(account, || cascade::follow(&table, change, &ids)),
-        None => Ok(()),
-    }
+    let (versions, kinds) = (std::mem::take(&mut batch.versions), std::mem::take(&mut batch.kinds));
+    let ids = if followed { batch.ids.clone() } else { std::mem::take(&mut batch.ids) };
+    log(&batch.table, Entry { managed: batch.table.number, change, ids, versions, kinds }, &batch.account)?;
+    batch.logged = true;
+    Ok(followed.then_some(batch))
 }
 
 fn log(table: &Table, entry: Entry, account: &Account) -> Result<()> {

@@ -8,8 +8,9 @@ use pgrx::datum::DatumWithOid;
 use pgrx::htup::heap_getattr_raw;
 use pgrx::{FromDatum, pg_sys};
 
-/// So many rows are kept at most, whose kinds are then evaluated at once.
+/// Rows are kept up to this many, or this many bytes of them; their kinds are then evaluated at once.
 const MOST_ROWS: usize = 512;
+const MOST_WORDS: usize = (1 << 20) / size_of::<u64>();
 
 /// A row while its trigger runs.
 #[derive(Clone, Copy)]
@@ -43,6 +44,7 @@ pub struct Rows {
     row_type: Option<pg_sys::Oid>,
     /// Composite values; in words, as these are aligned.
     values: Vec<Box<[u64]>>,
+    words: usize,
 }
 
 impl Rows {
@@ -52,7 +54,7 @@ impl Rows {
     }
 
     pub fn is_full(&self) -> bool {
-        self.values.len() == MOST_ROWS
+        self.values.len() >= MOST_ROWS || self.words >= MOST_WORDS
     }
 
     /// Adds a copy of a row of the same type.
@@ -68,6 +70,7 @@ impl Rows {
             core::ptr::copy_nonoverlapping(value.cast_mut_ptr::<u8>(), words.as_mut_ptr().cast(), bytes);
             pg_sys::pfree(value.cast_mut_ptr());
             self.row_type = Some(row.row_type());
+            self.words += words.len();
             self.values.push(words);
         }
     }

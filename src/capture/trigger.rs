@@ -153,7 +153,9 @@ unsafe fn on_delete(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
         let shape = shape_of(trigger.tg_relation)?;
         let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
         if only_moved(tuple) {
-            MOVED.set(Some((shape.table.number, executor::depth())));
+            if shape.table.all_events {
+                MOVED.set(Some((shape.table.number, executor::depth())));
+            }
         } else {
             shape.note(Some(Change::Purge), tuple, tuple, row, !executor::deleted_it_itself(tuple))?;
         }
@@ -167,8 +169,9 @@ unsafe fn on_insert(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
     unsafe {
         expect(trigger, pg_sys::TRIGGER_EVENT_INSERT | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_AFTER)?;
         let shape = shape_of(trigger.tg_relation)?;
-        let arrived = Some((shape.table.number, executor::depth()));
-        if MOVED.take() != arrived {
+        if MOVED.get() == Some((shape.table.number, executor::depth())) {
+            MOVED.set(None);
+        } else {
             let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
             shape.note(Some(Change::Create), tuple, tuple, row, false)?;
         }
@@ -196,6 +199,11 @@ unsafe fn on_replicated(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> 
         let row = if trigger.tg_newtuple.is_null() { trigger.tg_trigtuple } else { trigger.tg_newtuple };
         Ok(if of_another_database { pg_sys::Datum::from(0) } else { pg_sys::Datum::from(row) })
     }
+}
+
+/// The statement at `depth` ended, or was cut short: whatever has left a partition inside it has arrived, or never will.
+pub fn forget_moved(depth: u32) {
+    MOVED.set(MOVED.get().filter(|(_, moved)| *moved <= depth));
 }
 
 fn expect(trigger: &pg_sys::TriggerData, event: u32) -> Result<()> {

@@ -19,7 +19,9 @@ fn maintain(relation: Option<pg_sys::Oid>, max_runtime: Option<Interval>) -> Res
     let maintain = || -> Result<()> {
         let until = Instant::now() + runtime(max_runtime)?;
         let tables = owned(relation)?;
-        retention::store_tick()?;
+        if !tables.is_empty() {
+            retention::store_tick()?;
+        }
         for table in tables {
             if Instant::now() >= until {
                 break;

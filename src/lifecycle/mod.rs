@@ -23,6 +23,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use crate::backend::relation::LockFor;
+use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::log::event;
 use crate::table::key::Key;
@@ -34,6 +35,16 @@ fn record(id: Option<String>, relation: Option<pg_sys::Oid>, fits: Fits, what_fo
     let id = id.ok_or_else(|| Error::invalid("id must not be NULL").hint(format!("Name a record of {}.", table.title())))?;
     let key = table.key(&id)?;
     Ok((table, key))
+}
+
+/// The keys that can be read, each with its place among `ids`.
+fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
+    let named = || ids.iter().enumerate();
+    let all = attempt(|| named().map(|(place, id)| Ok((place, table.key(id)?))).collect::<Result<Vec<_>>>());
+    match all {
+        Ok(keys) => Ok(keys),
+        Err(_) => Ok(named().filter_map(|(place, id)| attempt(|| table.key(id)).ok().map(|key| (place, key))).collect()),
+    }
 }
 
 /// P0002: the table has no such record.

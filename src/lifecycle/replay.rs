@@ -10,15 +10,19 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::layout::{self, Found, Lock, Standing};
+use super::readable_keys;
 use super::rows::Rows;
 use crate::backend::identity::{may_read, row_security_binds};
 use crate::backend::relation::{LockFor, lock};
 use crate::error::{Error, Result};
-use crate::log::retention;
+use crate::log::retention::{self, Floor};
 use crate::log::stream::{Event, Stream};
 use crate::log::tick::{self, Cursor};
 use crate::table::key::Key;
-use crate::table::{Managed, Table, all_managed, by_oid, not_managed, title};
+use crate::table::{Managed, Table, all_managed, by_oid, name_of, not_managed, title};
+
+/// The most that one call returns: it is kept in memory.
+const MOST_LINES: usize = 100_000;
 
 /// Tables by number, in which order they are locked.
 type Tables = BTreeMap<i32, pg_sys::Oid>;
@@ -73,15 +77,22 @@ fn replay(
     ErrorReport,
 > {
     let replay = || -> Result<Vec<Line>> {
-        let lim = usize::try_from(lim.unwrap_or_default()).ok().filter(|lim| *lim > 0).ok_or_else(|| {
-            Error::invalid("lim must be at least 1").hint("lim is the most events that one call returns; 1000 by default.")
-        })?;
+        let lim =
+            usize::try_from(lim.unwrap_or_default()).ok().filter(|lim| (1..=MOST_LINES).contains(lim)).ok_or_else(|| {
+                Error::invalid(format!("lim must be from 1 to {MOST_LINES}"))
+                    .hint("lim is the most events that one call returns, 1000 by default; go on from the last one's cursor.")
+            })?;
         let after = after.as_deref().map(tick::read).transpose()?;
         let tables = readable(relations)?;
-        if let Some(after) = &after {
-            refuse_below_floor(&tables, after)?;
-        }
-        let stream = Stream::after(after, tables.keys().copied().collect())?;
+        let numbers: Vec<i32> = tables.keys().copied().collect();
+        let floors = retention::floors(numbers.clone())?;
+        let stream = match after {
+            Some(after) => {
+                refuse_below_floor(&floors, &tables, &after)?;
+                Stream::after(after, numbers)?
+            }
+            None => Stream::from_beginning(numbers, floors.iter().map(|(_, floor)| floor.raised).max().unwrap_or_default())?,
+        };
         lines(stream, &tables, lim, with_data.unwrap_or(false))
     };
     let row = |line: Line| {
@@ -137,10 +148,9 @@ fn named(all: &[Managed], relation: Option<pg_sys::Oid>) -> Result<Managed> {
 }
 
 /// 55000 where a table's events after the cursor have been trimmed in part.
-fn refuse_below_floor(tables: &Tables, after: &Cursor) -> Result<()> {
-    let floors = retention::floors(tables.keys().copied().collect())?;
-    let Some((number, _)) = floors.into_iter().find(|(_, floor)| floor.is_above(&after.seen)) else { return Ok(()) };
-    Err(tick::too_old(format!("the cursor is too old: events of table {} after it are gone", title(tables[&number])))
+fn refuse_below_floor(floors: &[(i32, Floor)], tables: &Tables, after: &Cursor) -> Result<()> {
+    let Some((number, _)) = floors.iter().find(|(_, floor)| floor.is_above(after)) else { return Ok(()) };
+    Err(tick::too_old(format!("the cursor is too old: events of table {} after it are gone", title(tables[number])))
         .detail("They had been kept for the table's event_retention."))
 }
 
@@ -173,6 +183,9 @@ fn in_truth(events: Vec<Event>, tables: &Tables, with_data: bool) -> Result<Vec<
             events.iter().filter(of_table).map(|event| (event.id(), event.version())).collect();
         if !named.is_empty() {
             lock(*relation, LockFor::Reading);
+            if name_of(*relation).1.is_empty() {
+                continue; // dropped meanwhile, and its records with it
+            }
             truths.insert(*number, Truth::of(&*by_oid(*relation)?, &named, with_data)?);
         }
     }
@@ -202,19 +215,24 @@ struct Truth {
 
 impl Truth {
     fn of(table: &Table, named: &[(&str, Option<i64>)], with_data: bool) -> Result<Truth> {
-        let keys = named.iter().map(|(id, _)| table.key(id)).collect::<Result<Vec<Key>>>()?;
-        let versions: Vec<i64> = named.iter().filter_map(|(_, version)| *version).collect();
+        // An id that cannot be read any more names nothing: the key is of another type now, or of other columns.
+        let ids: Vec<&str> = named.iter().map(|(id, _)| *id).collect();
+        let (places, keys): (Vec<usize>, Vec<Key>) = readable_keys(table, &ids)?.into_iter().unzip();
+        let versions: Vec<i64> = places.iter().filter_map(|place| named[*place].1).collect();
         let rows = if versions.len() == keys.len() { Rows::Pairs(&keys, &versions) } else { Rows::Records(&keys) };
         let layout = layout::of(table);
-        let mut standings: Vec<Option<Standing>> = vec![None; keys.len()];
-        for Found { key, standing, .. } in table.as_owner(|| layout.find(table, &rows, Lock::None))? {
+        let mut standings: Vec<Option<Standing>> = vec![None; named.len()];
+        for Found { key, standing, .. } in table.evaluating(|| layout.find(table, &rows, Lock::None))? {
             // Of a record with versions, any live one makes it live.
-            if standings[key] != Some(Standing::Live) {
-                standings[key] = Some(standing);
+            let of_record = &mut standings[places[key]];
+            if *of_record != Some(Standing::Live) {
+                *of_record = Some(standing);
             }
         }
-        // With the caller's own rights, and nobody else's.
-        let data = if with_data { layout.data(table, &rows)? } else { HashMap::new() };
+        // The caller may read the whole table. But to make JSON of a row is to run what its owner may have written, as a cast
+        // of a type: that has the owner's rights, not the caller's.
+        let data = if with_data { table.evaluating(|| layout.data(table, &rows))? } else { HashMap::new() };
+        let data = data.into_iter().map(|(key, data)| (places[key], data)).collect();
         Ok(Truth { standings: standings.into_iter(), data, next: 0 })
     }
 

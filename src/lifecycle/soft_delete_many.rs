@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
 use super::soft_delete::rows_as_caller;
-use super::{hold, owners};
+use super::{hold, owners, readable_keys};
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
@@ -104,14 +104,11 @@ fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// The keys that can be read, each with its place among `ids`.
+/// The keys that can be read, each with its place among `ids`; NULL names nothing.
 fn readable(table: &Table, ids: &[Option<String>]) -> Result<Vec<(usize, Key)>> {
-    let named = || ids.iter().enumerate().filter_map(|(place, id)| id.as_deref().map(|id| (place, id)));
-    let all = attempt(|| named().map(|(place, id)| Ok((place, table.key(id)?))).collect::<Result<Vec<_>>>());
-    match all {
-        Ok(keys) => Ok(keys),
-        Err(_) => Ok(named().filter_map(|(place, id)| attempt(|| table.key(id)).ok().map(|key| (place, key))).collect()),
-    }
+    let (places, named): (Vec<usize>, Vec<&str>) =
+        ids.iter().enumerate().filter_map(|(place, id)| Some((place, id.as_deref()?))).unzip();
+    Ok(readable_keys(table, &named)?.into_iter().map(|(i, key)| (places[i], key)).collect())
 }
 
 /// Deletes the candidates; returns those that a hold, a child, a privilege or a constraint refused, found by halving.

@@ -29,12 +29,14 @@ pub struct Within {
     pub until: Snapshot,
     pub seq: i64,
     pub ordinal: usize,
+    /// What had been trimmed of the log when a reader began at its beginning; 0 of any other reader.
+    pub trimmed: i64,
 }
 
 impl Cursor {
     /// The places inside the tick that leads to `until`: all but their last part is written once.
-    pub fn in_tick(&self, until: &Snapshot) -> Places {
-        let head = format!("{}.{until}", Cursor { within: None, ..self.clone() }.head());
+    pub fn in_tick(&self, until: &Snapshot, trimmed: i64) -> Places {
+        let head = format!("{}.{until}.{trimmed}", Cursor { within: None, ..self.clone() }.head());
         let mut sum = crc32fast::Hasher::new();
         sum.update(head.as_bytes());
         Places { head, sum }
@@ -56,9 +58,12 @@ impl Cursor {
         let [FORM, incarnation, timeline, lsn, seen] = *head else { return None };
         let within = match *within {
             [] => None,
-            [until, seq, ordinal] => {
-                Some(Within { until: until.parse().ok()?, seq: seq.parse().ok()?, ordinal: ordinal.parse().ok()? })
-            }
+            [until, trimmed, seq, ordinal] => Some(Within {
+                until: until.parse().ok()?,
+                trimmed: trimmed.parse().ok()?,
+                seq: seq.parse().ok()?,
+                ordinal: ordinal.parse().ok()?,
+            }),
             _ => return None,
         };
         let position = Position { timeline: timeline.parse().ok()?, lsn: u64::from_str_radix(lsn, 16).ok()? };
@@ -69,7 +74,7 @@ impl Cursor {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.within {
-            Some(within) => f.write_str(&self.in_tick(&within.until).at(within.seq, within.ordinal)),
+            Some(within) => f.write_str(&self.in_tick(&within.until, within.trimmed).at(within.seq, within.ordinal)),
             None => {
                 let head = self.head();
                 write!(f, "{head}~{:08x}", crc32fast::hash(head.as_bytes()))
@@ -106,9 +111,9 @@ mod tests {
     prop_compose! {
         fn cursors()(
             incarnation: u64, timeline: u32, lsn: u64, seen in snapshots(),
-            within in proptest::option::of((snapshots(), any::<i64>(), any::<usize>())),
+            within in proptest::option::of((snapshots(), any::<i64>(), any::<usize>(), any::<i64>())),
         ) -> Cursor {
-            let within = within.map(|(until, seq, ordinal)| Within { until, seq, ordinal });
+            let within = within.map(|(until, seq, ordinal, trimmed)| Within { until, seq, ordinal, trimmed });
             Cursor { incarnation, position: Position { timeline, lsn }, seen, within }
         }
     }

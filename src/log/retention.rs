@@ -6,10 +6,10 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys;
 
 use super::snapshot::Snapshot;
-use super::tick;
+use super::tick::{self, Cursor};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::relation::{LockFor, keeper, lock, own};
 use crate::error::Result;
 
 struct Statements {
@@ -48,25 +48,26 @@ impl Statements {
                 "WITH gone AS (
                      DELETE FROM tombstone.event
                      WHERE managed = $1 AND xid < pg_snapshot_xmax($2::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
-                     RETURNING xid, ids, versions
+                     RETURNING seq, xid
                  )
-                 SELECT sum(greatest(cardinality(ids), cardinality(versions)))::int8,
-                        (SELECT xid::text FROM gone ORDER BY xid DESC LIMIT 1)
-                 FROM gone",
+                 SELECT count(*), max(seq), (SELECT xid::text FROM gone ORDER BY xid DESC LIMIT 1) FROM gone",
                 [INT4OID, TEXTOID],
             ),
             raise: Statement::new(
-                "INSERT INTO tombstone.floor AS f (managed, seen, last) VALUES ($1, $2::pg_snapshot, $3::xid8)
-                 ON CONFLICT (managed) DO UPDATE SET seen = EXCLUDED.seen,
+                "INSERT INTO tombstone.floor AS f (managed, seen, last, seq) VALUES ($1, $2::pg_snapshot, $3::xid8, $4)
+                 ON CONFLICT (managed) DO UPDATE SET seen = EXCLUDED.seen, raised = DEFAULT, seq = greatest(f.seq, EXCLUDED.seq),
                      last = CASE WHEN f.last > EXCLUDED.last THEN f.last ELSE EXCLUDED.last END",
-                [INT4OID, TEXTOID, TEXTOID],
+                [INT4OID, TEXTOID, TEXTOID, INT8OID],
             ),
             floors: Statement::new(
-                "SELECT managed, seen::text, last::text FROM tombstone.floor WHERE managed = ANY ($1)",
+                "SELECT managed, seen::text, last::text, seq, raised FROM tombstone.floor WHERE managed = ANY ($1)",
                 [INT4ARRAYOID],
             ),
+            // No table remembers anything of them.
             clear_undone: Statement::new(
-                "DELETE FROM tombstone.undone u WHERE NOT EXISTS (SELECT FROM tombstone.event e WHERE e.seq = u.deletion)",
+                "DELETE FROM tombstone.undone u
+                 WHERE u.at < clock_timestamp() - (SELECT max(event_retention) FROM tombstone.managed)
+                   AND NOT EXISTS (SELECT FROM tombstone.managed WHERE event_retention IS NULL)",
                 [] as [Oid; 0],
             ),
         }
@@ -77,15 +78,25 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
     acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
 }
 
-/// What has been trimmed of a table's events: all that `seen` sees, the latest of them of transaction `last`.
+/// What has been trimmed of a table's events: all that `seen` sees, the latest of them of transaction `last`, or with the
+/// number `seq`.
 pub struct Floor {
     seen: Snapshot,
     last: u64,
+    seq: i64,
+    /// Counts acts of trimming.
+    pub raised: i64,
 }
 
 impl Floor {
-    /// Whether a reader who has got what `reader` sees may have missed something below the floor.
-    pub fn is_above(&self, reader: &Snapshot) -> bool {
+    /// Whether a reader may have missed something below the floor.
+    pub fn is_above(&self, reader: &Cursor) -> bool {
+        let got_all_within =
+            reader.within.as_ref().is_some_and(|within| self.seq < within.seq || self.raised <= within.trimmed);
+        !got_all_within && self.hides_from(&reader.seen)
+    }
+
+    fn hides_from(&self, reader: &Snapshot) -> bool {
         let trimmed = |number: u64| number <= self.last && self.seen.sees(number);
         reader.end() <= self.last || reader.open().iter().any(|number| trimmed(*number))
     }
@@ -93,17 +104,23 @@ impl Floor {
 
 /// The floors of the tables of these numbers, as far as anything was ever trimmed of them.
 pub fn floors(tables: Vec<i32>) -> Result<Vec<(i32, Floor)>> {
-    let read = |managed: Option<i32>, seen: Option<String>, last: Option<String>| {
-        Some((managed?, Floor { seen: Snapshot::from_pg(&seen?)?, last: last?.parse().ok()? }))
+    let floor = |seen: Option<String>, last: Option<String>, seq: Option<i64>, raised: Option<i64>| {
+        Some(Floor { seen: Snapshot::from_pg(&seen?)?, last: last?.parse().ok()?, seq: seq?, raised: raised? })
     };
     with(|statements| {
-        let floors = statements.floors.rows(&[tables.into()], |row| Ok(read(row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let floors = statements.floors.rows(&[tables.into()], |row| {
+            let managed: i32 = row.get(1)?.unwrap_or_default();
+            Ok(floor(row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?).map(|floor| (managed, floor)))
+        })?;
         Ok(floors.into_iter().flatten().collect())
     })
 }
 
 /// Stores the tick that is now, unless nothing was committed since the last one; and drops those nobody needs.
+///
+/// Whoever else wants to trim waits until this transaction is over, so that the floors are raised in the order of commits.
 pub fn store_tick() -> Result<()> {
+    lock(own(c"floor"), LockFor::Configuring);
     let now = tick::now();
     with(|statements| {
         let last = statements.stored.rows(&[], |row| Ok(row.get::<String>(1)?))?.into_iter().flatten().next();
@@ -115,18 +132,18 @@ pub fn store_tick() -> Result<()> {
     })
 }
 
-/// Trims the events of the table numbered `managed` that are older than `retention`; returns how many.
+/// Trims the entries of the table numbered `managed` that are older than `retention`; returns how many.
 pub fn trim(managed: i32, retention: Interval) -> Result<i64> {
     with(|statements| {
         let due = statements.due.rows(&[DatumWithOid::from(retention)], |row| Ok(row.get::<String>(1)?))?;
         let Some(due) = due.into_iter().flatten().next() else { return Ok(0) };
         let gone = statements.trim.rows(&[managed.into(), due.clone().into()], |row| {
-            Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<String>(2)?))
+            Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?, row.get::<String>(3)?))
         })?;
         match gone.into_iter().next() {
-            Some((events, Some(last))) => {
-                statements.raise.execute(&[managed.into(), due.into(), last.into()])?;
-                Ok(events)
+            Some((entries, Some(seq), Some(last))) => {
+                statements.raise.execute(&[managed.into(), due.into(), last.into(), seq.into()])?;
+                Ok(entries)
             }
             _ => Ok(0),
         }
@@ -145,12 +162,12 @@ mod tests {
         fn no_reader_misses_anything_unsaid(seen in snapshots(), reader in snapshots(), events in proptest::collection::vec(0u64..200, 1..20)) {
             let trimmed: Vec<u64> = events.into_iter().filter(|number| seen.sees(*number)).collect();
             if let Some(last) = trimmed.iter().max() {
-                let floor = Floor { seen: seen.clone(), last: *last };
+                let floor = Floor { seen: seen.clone(), last: *last, seq: 1, raised: 1 };
                 if trimmed.iter().any(|number| !reader.sees(*number)) {
-                    prop_assert!(floor.is_above(&reader));
+                    prop_assert!(floor.hides_from(&reader));
                 }
                 if reader.covers(&seen) {
-                    prop_assert!(!floor.is_above(&reader));
+                    prop_assert!(!floor.hides_from(&reader));
                 }
             }
         }

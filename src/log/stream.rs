@@ -99,11 +99,14 @@ impl Statements {
             open: Statement::new(
                 "SELECT DISTINCT xid::text FROM tombstone.event WHERE managed = ANY ($1) AND xid = ANY ($2::xid8[])",
                 [INT4ARRAYOID, TEXTOID],
-            ),
+            )
+            .planned_each_time(),
+            // OFFSET 0 keeps min() from walking the log along seq until it meets something new.
             first: Statement::new(
-                "SELECT min(seq) FROM tombstone.event WHERE managed = ANY ($1) AND xid >= $2::xid8",
+                "SELECT min(seq) FROM (SELECT seq FROM tombstone.event WHERE managed = ANY ($1) AND xid >= $2::xid8 OFFSET 0) news",
                 [INT4ARRAYOID, TEXTOID],
-            ),
+            )
+            .planned_each_time(),
             // Two kinds of news: of transactions that were open before, looked up by their number; and of all later ones,
             // in one scan along seq.
             page: Statement::new(
@@ -123,7 +126,8 @@ impl Statements {
                         ORDER BY seq LIMIT $7)) news
                  ORDER BY seq LIMIT $7",
                 [INT4ARRAYOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT8OID],
-            ),
+            )
+            .planned_each_time(),
         }
     }
 }
@@ -142,22 +146,27 @@ pub struct Stream {
     until: Snapshot,
     /// How far into it: entry and record.
     after: Option<(i64, usize)>,
+    /// Up to which act of trimming the reader misses nothing: of one who began at the log's beginning as it was then.
+    trimmed: i64,
 }
 
 impl Stream {
+    /// Reads these tables' events from the oldest one on that there is; what was trimmed up to `trimmed` is not missed.
+    pub fn from_beginning(tables: Vec<i32>, trimmed: i64) -> Result<Stream> {
+        let (now, cursor) = (tick::now(), tick::cursor_at(Snapshot::nothing())?);
+        Ok(Stream { tables, until: now.clone(), now, cursor, after: None, trimmed })
+    }
+
     /// Reads what comes after `after`, of these tables.
-    pub fn after(after: Option<Cursor>, tables: Vec<i32>) -> Result<Stream> {
-        let now = tick::now();
-        let here = tick::cursor_at(Snapshot::nothing())?;
-        let Some(Cursor { position, seen, within, .. }) = after else {
-            return Ok(Stream { tables, until: now.clone(), now, cursor: here, after: None });
-        };
-        let (until, after) = match within {
-            Some(Within { until, seq, ordinal }) => (until, Some((seq, ordinal))),
-            None => (seen.with(&now), None),
+    pub fn after(after: Cursor, tables: Vec<i32>) -> Result<Stream> {
+        let (now, here) = (tick::now(), tick::cursor_at(Snapshot::nothing())?);
+        let Cursor { position, seen, within, .. } = after;
+        let (until, after, trimmed) = match within {
+            Some(Within { until, seq, ordinal, trimmed }) => (until, Some((seq, ordinal)), trimmed),
+            None => (seen.with(&now), None, 0),
         };
         let position = here.position.latest(position);
-        Ok(Stream { tables, now, cursor: Cursor { seen, position, ..here }, until, after })
+        Ok(Stream { tables, now, cursor: Cursor { seen, position, ..here }, until, after, trimmed })
     }
 
     /// The next events, at most `most`; `None` where there are none yet.
@@ -183,19 +192,19 @@ impl Stream {
     /// Goes on to the tick that leads to `until`.
     fn begin(&mut self, until: Snapshot) {
         self.cursor.seen = self.cursor.seen.with(&self.until);
-        (self.until, self.after) = (until, None);
+        (self.until, self.after, self.trimmed) = (until, None, 0);
     }
 
     /// What is left of this tick, at most `most` events.
     fn read(&mut self, most: usize) -> Result<Page> {
-        let places = self.cursor.in_tick(&self.until);
+        let places = self.cursor.in_tick(&self.until, self.trimmed);
         let mut events = Vec::new();
         let Some(arguments) = self.scan(most)? else { return Ok(Page { events, end: String::new() }) };
         let after = self.after;
         let whole = with(|statements| {
             statements.page.scan(&arguments, FETCH, |row| {
                 let entry = Rc::new(logged(row)?);
-                let first = after.filter(|(seq, _)| *seq == entry.seq).map_or(0, |(_, ordinal)| ordinal + 1);
+                let first = after.filter(|(seq, _)| *seq == entry.seq).map_or(0, |(_, ordinal)| ordinal.saturating_add(1));
                 for ordinal in first..entry.records() {
                     if events.len() == most {
                         return Ok(ControlFlow::Break(()));
@@ -248,14 +257,26 @@ impl Stream {
             return Ok(Vec::new());
         }
         let arguments = [self.tables.clone().into(), array_of(numbers).into()];
-        let written = with(|statements| statements.open.rows(&arguments, |row| Ok(row.get::<String>(1)?)))?;
-        Ok(written.into_iter().flatten().filter_map(|number| number.parse().ok()).collect())
+        let mut written = Vec::new();
+        with(|statements| {
+            statements.open.scan(&arguments, FETCH, |row| {
+                written.extend(row.get::<String>(1)?.and_then(|number| number.parse::<u64>().ok()));
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        Ok(written)
     }
 
     fn first_from(&self, number: u64) -> Result<Option<i64>> {
         let arguments = [self.tables.clone().into(), number.to_string().into()];
-        let first = with(|statements| statements.first.rows(&arguments, |row| Ok(row.get::<i64>(1)?)))?;
-        Ok(first.into_iter().flatten().next())
+        let mut first = None;
+        with(|statements| {
+            statements.first.scan(&arguments, FETCH, |row| {
+                first = row.get::<i64>(1)?;
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        Ok(first)
     }
 }
 

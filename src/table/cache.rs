@@ -70,7 +70,7 @@ pub fn by_trigger(relation: pg_sys::Oid) -> Result<Rc<Table>> {
         }
     }
     Err(Error::undefined(format!("table {} has the triggers of a managed table but is none", catalog::title(relation)))
-        .hint("Manage it with tombstone.manage(), or drop its triggers whose names begin with zz_tombstone."))
+        .hint("Manage it with tombstone.manage(), or drop its triggers that execute functions of tombstone."))
 }
 
 fn remembered(relation: pg_sys::Oid) -> Option<Rc<Table>> {

@@ -23,6 +23,8 @@ pub struct Attribute {
     pub not_null: bool,
     /// Generated, or an identity column: not ours to write.
     pub generated: bool,
+    /// Generated, but not as an identity.
+    pub computed: bool,
     pub has_default: bool,
 }
 
@@ -108,7 +110,7 @@ impl Statements {
                 [OIDOID],
             ),
             attributes: Statement::new(
-                "SELECT attname::text, atttypid, atttypmod, attnotnull, attgenerated <> '' OR attidentity <> '', atthasdef
+                "SELECT attname::text, atttypid, atttypmod, attnotnull, attgenerated <> '' OR attidentity <> '', atthasdef, attgenerated <> ''
                  FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
                 [OIDOID],
             ),
@@ -181,6 +183,7 @@ pub fn relation(relation: pg_sys::Oid) -> Result<Option<Relation>> {
                     not_null: row.get(4)?.unwrap_or_default(),
                     generated: row.get(5)?.unwrap_or_default(),
                     has_default: row.get(6)?.unwrap_or_default(),
+                    computed: row.get(7)?.unwrap_or_default(),
                 };
                 Ok((name, attribute))
             })?

@@ -94,7 +94,9 @@ fn require_utf8() -> Result<()> {
 #[pg_extern(sql = false)]
 fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Option<String>) -> Result<(), ErrorReport> {
     let change = || -> Result<()> {
-        let relation = owned(relation, LockFor::Configuring)?;
+        // To take a trigger off, Postgres wants the table to itself.
+        let what_for = if option.as_deref() == Some("events") { LockFor::Ending } else { LockFor::Configuring };
+        let relation = owned(relation, what_for)?;
         let Some((number, before)) = catalog::options_of(relation.oid)? else { return Err(catalog::not_managed(relation.oid)) };
         let Some(option) = option else { return Err(Error::invalid("option must not be NULL")) };
         let options = set(before.clone(), &option, Setting::read(&option, value))?;

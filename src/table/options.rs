@@ -102,6 +102,17 @@ pub fn names(text: &str) -> Vec<String> {
     names
 }
 
+/// Whether the word `name` occurs in an expression, in whatever case.
+pub fn names_column(expression: &str, name: &str) -> bool {
+    let of_a_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let (expression, name) = (expression.to_lowercase(), name.to_lowercase());
+    expression.match_indices(&name).any(|(at, _)| {
+        let before = expression[..at].chars().next_back();
+        let after = expression[at + name.len()..].chars().next();
+        !before.is_some_and(of_a_word) && !after.is_some_and(of_a_word)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +149,13 @@ mod tests {
         assert_eq!(redact_text(&"x".into(), pg_sys::TEXTOID), Some("x".into()));
         assert_eq!(redact_text(&7.into(), pg_sys::INT4OID), Some("7".into()));
         assert_eq!(redact_text(&"x".into(), pg_sys::JSONBOID), Some("\"x\"".into()));
+    }
+
+    #[test]
+    fn a_column_is_named_as_a_word() {
+        assert!(names_column("upper(Kind)", "kind"));
+        assert!(names_column("t.\"kind\"", "kind"));
+        assert!(!names_column("kinds || a_kind || mankind", "kind"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
 use super::catalog::{self, Relation};
-use crate::backend::ident::qualified;
+use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::{keeper, own};
@@ -60,16 +60,16 @@ thread_local! {
     )));
 }
 
-/// The triggers of the managed table itself: name, event, level, function. Their names sort last: among the BEFORE triggers
-/// ours sees the row as the others have left it. No WHEN: Postgres reads its text anew in every statement, which costs more
-/// than the call that it saves.
+/// The triggers of the managed table itself: name, event, level, function. Among the BEFORE triggers ours sorts last, and sees
+/// the row as the others have left it; among the AFTER triggers first, so that what the others do to the row comes after.
+/// No WHEN: Postgres reads its text anew in every statement, which costs more than the call that it saves.
 const ALWAYS: [[&str; 4]; 3] = [
     [UPDATE_TRIGGER, "BEFORE UPDATE", "ROW", "on_update"],
-    ["zz_tombstone_delete", "AFTER DELETE", "ROW", "on_delete"],
+    ["00_tombstone_delete", "AFTER DELETE", "ROW", "on_delete"],
     ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
 ];
 /// Where creates are events: an INSERT costs nothing otherwise.
-const WITH_ALL_EVENTS: [&str; 4] = ["zz_tombstone_insert", "AFTER INSERT", "ROW", "on_insert"];
+const WITH_ALL_EVENTS: [&str; 4] = ["00_tombstone_insert", "AFTER INSERT", "ROW", "on_insert"];
 
 /// Attaches the triggers.
 pub fn attach(number: i32, relation: &Relation) -> Result<()> {
@@ -84,13 +84,13 @@ pub fn follow_creates(relation: &Relation, all_events: bool) -> Result<()> {
 
 fn create(relation: &Relation, [name, event, level, function]: &[&str; 4]) -> Result<()> {
     let table = qualified(&relation.schema, &relation.name);
-    let trigger = format!("{name} {event} ON {table} FOR EACH {level} EXECUTE FUNCTION tombstone.{function}()");
+    let trigger = format!("{} {event} ON {table} FOR EACH {level} EXECUTE FUNCTION tombstone.{function}()", ident(name));
     run_as(relation.owner, &format!("CREATE OR REPLACE TRIGGER {trigger}"))
 }
 
 fn drop_if_exists(relation: &Relation, [name, ..]: &[&str; 4]) -> Result<()> {
     let table = qualified(&relation.schema, &relation.name);
-    run_as(relation.owner, &format!("DROP TRIGGER IF EXISTS {name} ON {table}"))
+    run_as(relation.owner, &format!("DROP TRIGGER IF EXISTS {} ON {table}", ident(name)))
 }
 
 /// Takes the triggers off.

@@ -249,6 +249,7 @@ fn expressions(relation: &Relation, options: &Options) -> Result<()> {
     let times = [TIMESTAMPTZOID, TIMESTAMPOID, DATEOID];
     if let Some(kind) = &options.kind {
         let found = expression(relation, "kind", kind)?;
+        of_columns_alone(relation, kind)?;
         if ColumnType::new(found, -1).is_row() {
             return Err(
                 Error::invalid("option kind must be one value, not a row").hint("Events name a kind; they carry no data.")
@@ -268,6 +269,27 @@ fn expressions(relation: &Relation, options: &Options) -> Result<()> {
             .hint("Say from which moment a record's age counts: expire_from => 'created_at'.")),
         None => Ok(()),
     }
+}
+
+/// The kind is read from rows that triggers hand over: they have no system columns, and no generated ones yet.
+fn of_columns_alone(relation: &Relation, kind: &str) -> Result<()> {
+    let generated = relation.attributes.values().filter(|attribute| attribute.computed).map(|attribute| &attribute.column.name);
+    if let Some(name) = generated.into_iter().find(|name| options::names_column(kind, name)) {
+        return Err(Error::invalid(format!("option kind: column {name} is generated"))
+            .detail("Postgres computes it after the trigger has seen the row.")
+            .hint("Name what it is computed from."));
+    }
+    let alias = ident(&relation.name);
+    let sql = format!(
+        "SELECT (\n{kind}\n) FROM pg_catalog.unnest(NULL::{}[]) AS {alias}",
+        qualified(&relation.schema, &relation.name)
+    );
+    let parsed = rehearse(|| acting_as(relation.owner, || Ok(Spi::run(&sql)?)));
+    parsed.map_err(|error| {
+        Error::invalid(format!("option kind: \"{kind}\" takes more than the columns of a row"))
+            .detail(error.summary())
+            .hint("System columns, such as tableoid, are not among them.")
+    })
 }
 
 fn of_type(option: &str, found: Oid, allowed: &[Oid], words: &str) -> Result<()> {

@@ -226,7 +226,7 @@ SELECT op, deletion_type, restored, ids FROM log WHERE relation = 'visit'::regcl
 
 -- A partition that is detached is managed no longer.
 ALTER TABLE visit DETACH PARTITION visit_us;
-SELECT tgname FROM pg_trigger WHERE tgrelid = 'visit_us'::regclass AND tgname LIKE 'zz_tombstone%';
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'visit_us'::regclass AND tgname LIKE '%tombstone%';
 SELECT tombstone.state('2', 'visit');
 UPDATE visit_us SET deleted_at = NULL;
 

@@ -239,4 +239,132 @@ SELECT tombstone.release('2', 'shared');
 DROP TABLE squat;
 DROP ROLE regress_guest;
 
+--
+-- Events
+--
+CREATE TABLE journal (id int PRIMARY KEY, n int, deleted_at timestamptz);
+CREATE VIEW log AS
+SELECT e.op, e.deletion_type, e.restored, e.cause, e.ids, e.kinds
+FROM tombstone.event e JOIN tombstone.managed m USING (managed) WHERE m.relation = 'trials.journal'::regclass ORDER BY e.seq;
+SELECT tombstone.manage('journal', kind => 'n::text', events => 'all', notify => 'none');
+
+-- COPY's events are written when COPY is done: a type that changes later in the transaction cannot spoil them …
+BEGIN;
+COPY journal (id, n) FROM stdin;
+1	2000000000
+\.
+ALTER TABLE journal ALTER n TYPE text USING n::text;
+COMMIT;
+SELECT * FROM log;
+ALTER TABLE journal ALTER n TYPE int USING n::int;
+-- … nor a savepoint, nor what comes after.
+BEGIN;
+COPY journal (id, n) FROM stdin;
+2	2
+\.
+SAVEPOINT s;
+UPDATE journal SET n = 3 WHERE id = 1;
+ROLLBACK TO s;
+COMMIT;
+SELECT * FROM log;
+DELETE FROM tombstone.event;
+BEGIN;
+COPY journal (id, n) FROM stdin;
+3	3
+\.
+TRUNCATE journal;
+COMMIT;
+SELECT * FROM log;
+
+-- What a trigger does to the row that fired it comes after what fired it.
+DELETE FROM tombstone.event;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE trials.journal SET n = n + 1 WHERE id = NEW.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER touch AFTER INSERT ON journal FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO journal VALUES (1, 1), (2, 2);
+SELECT * FROM log;
+DELETE FROM tombstone.event;
+CREATE FUNCTION revive() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE trials.journal SET deleted_at = NULL WHERE id = NEW.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER revive AFTER UPDATE ON journal FOR EACH ROW WHEN (NEW.deleted_at IS NOT NULL AND NEW.id = 1) EXECUTE FUNCTION revive();
+UPDATE journal SET deleted_at = now();
+SELECT * FROM log;
+DROP TRIGGER touch ON journal;
+DROP TRIGGER revive ON journal;
+
+-- JSON is made with the rights of who wrote the casts, not of who reads.
+CREATE ROLE regress_mallory;
+GRANT ALL ON SCHEMA trials TO regress_mallory;
+SET ROLE regress_mallory;
+CREATE TYPE bait AS ENUM ('worm');
+CREATE FUNCTION hook(bait) RETURNS json LANGUAGE plpgsql AS
+    $$ BEGIN RETURN pg_catalog.to_json(current_user::text || ' ' || current_setting('search_path')); END $$;
+CREATE CAST (bait AS json) WITH FUNCTION hook(bait);
+CREATE TABLE trap (id int PRIMARY KEY, c bait DEFAULT 'worm', deleted_at timestamptz);
+SELECT tombstone.manage('trap', events => 'all', notify => 'none');
+INSERT INTO trap VALUES (1);
+RESET ROLE;
+SELECT id, data FROM tombstone.replay(NULL, relations => '{trap}', with_data => true);
+DROP TABLE trap;
+DROP TYPE bait CASCADE;
+
+-- From the beginning, page by page, also after something was trimmed.
+TRUNCATE tombstone.event, tombstone.floor;
+TRUNCATE journal;
+CREATE TABLE other (id int PRIMARY KEY, deleted_at timestamptz);
+SELECT tombstone.manage('other', notify => 'none', event_retention => '1 microsecond');
+INSERT INTO other VALUES (1), (2), (3);
+DELETE FROM other WHERE id = 1;
+CALL tombstone.maintain();
+DELETE FROM other WHERE id > 1;
+SELECT cursor AS first FROM tombstone.replay(NULL, 1, '{other}') \gset
+SELECT id FROM tombstone.replay(:'first', 1, '{other}');
+-- What was delivered may be trimmed; what was not is missed.
+CALL tombstone.maintain();
+SELECT id FROM tombstone.replay(:'first', 1, '{other}');
+\echo :SQLSTATE
+
+-- An id that cannot be read any more names nothing, and stops nobody's reading.
+DELETE FROM tombstone.event;
+CREATE TABLE retyped (id text PRIMARY KEY, deleted_at timestamptz);
+SELECT tombstone.manage('retyped', notify => 'none', events => 'all');
+INSERT INTO retyped VALUES ('a'), ('7');
+DELETE FROM retyped WHERE id = 'a';
+ALTER TABLE retyped ALTER id TYPE int USING id::int;
+SELECT id, op, deletion_type FROM tombstone.replay(NULL, relations => '{retyped}');
+
+-- A row that moved to another partition and one that is new are told apart, whatever happened before.
+CREATE TABLE moving (id int, part int, deleted_at timestamptz, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+CREATE TABLE moving_1 PARTITION OF moving FOR VALUES IN (1);
+CREATE TABLE moving_2 PARTITION OF moving FOR VALUES IN (2);
+SELECT tombstone.manage('moving', id => '{id}', notify => 'none');
+INSERT INTO moving VALUES (1, 1);
+UPDATE moving SET part = 2;
+SELECT tombstone.configure('moving', 'events', 'all');
+INSERT INTO moving VALUES (2, 1);
+UPDATE moving SET part = 3 - part;
+SELECT id, op FROM tombstone.replay(NULL, relations => '{moving}');
+
+-- A kind must be known when the trigger sees the row.
+CREATE TABLE computed (id int PRIMARY KEY, a text, kind text GENERATED ALWAYS AS (a || ':1') STORED, deleted_at timestamptz);
+SELECT tombstone.manage('computed', kind => 'kind');
+\echo :SQLSTATE
+SELECT tombstone.manage('computed', kind => 'tableoid::regclass::text');
+\echo :SQLSTATE
+SELECT tombstone.manage('computed', kind => $$a || ':1'$$, notify => 'none');
+
+-- Wide rows are not kept by the hundred for the sake of their kind.
+CREATE TABLE wide (id int PRIMARY KEY, k text, body text, deleted_at timestamptz);
+SELECT tombstone.manage('wide', kind => 'upper(k)', notify => 'none');
+INSERT INTO wide SELECT n, 'k' || n, repeat('x', 3000000) FROM generate_series(1, 40) AS n;
+DELETE FROM wide;
+SELECT count(*), bool_and(kind = 'K' || id) AS right FROM tombstone.replay(NULL, relations => '{wide}');
+
 DROP SCHEMA trials CASCADE;
+DROP ROLE regress_mallory;
