@@ -234,6 +234,31 @@ async fn of_many_rivals_one_wins() -> Result<()> {
     Ok(())
 }
 
+/// One record, wanted live by some and deleted by others: who comes too late is told so, and nothing else.
+#[tokio::test]
+async fn rivals_who_take_turns_are_told_the_truth() -> Result<()> {
+    let server = Server::shared()?;
+    let _owner = notes(&server, "turns").await?;
+    let mut rivals = JoinSet::new();
+    for call in [SOFT_DELETE, "SELECT tombstone.restore($1, 'note'::regclass)"].repeat(4) {
+        let client = server.connect("turns").await?;
+        rivals.spawn(async move {
+            let mut refusals = Vec::new();
+            for _ in 0..250 {
+                let outcome = value::<i64>(&client, call, &[&"101"]).await;
+                if outcome.is_err() {
+                    refusals.push(refusal(outcome));
+                }
+            }
+            refusals
+        });
+    }
+    for refusal in rivals.join_all().await.into_iter().flatten() {
+        assert_explained(&refusal, SqlState::NO_DATA_FOUND, &["note", "101"]);
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_transaction_rolled_back_leaves_no_trace() -> Result<()> {
     let server = Server::shared()?;
