@@ -1,7 +1,8 @@
 //! What the client tests share: private servers to run against, a key directory's storage, two ways of asking SQL (for an
-//! answer, and for a refusal), and for the log: writers at random, readers, and the truth to hold readers against.
+//! answer, and for a refusal), and for the log: listeners, readers, writers at random, and the truth to hold readers against.
 
 pub mod akd_storage;
+pub mod listener;
 pub mod server;
 pub mod sql;
 pub mod stream;

@@ -10,7 +10,10 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, NoTls, Socket};
+
+pub type Connection = tokio_postgres::Connection<Socket, NoTlsStream>;
 
 const SUPERUSER: &str = "postgres";
 
@@ -63,13 +66,21 @@ impl Server {
     }
 
     pub async fn connect_as(&self, user: &str, database: &str) -> Result<Client> {
-        let mut config = Config::new();
-        config.host_path(&self.dir).user(user).dbname(database);
-        let (client, connection) =
-            config.connect(NoTls).await.with_context(|| format!("connecting to {database} as {user}"))?;
+        let (client, connection) = self.open_as(user, database).await?;
         // When the connection breaks, the client's next call says so.
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    /// A client and the connection that somebody must drive for it, as one does who wants to hear notifications.
+    pub async fn open(&self, database: &str) -> Result<(Client, Connection)> {
+        self.open_as(SUPERUSER, database).await
+    }
+
+    async fn open_as(&self, user: &str, database: &str) -> Result<(Client, Connection)> {
+        let mut config = Config::new();
+        config.host_path(&self.dir).user(user).dbname(database);
+        config.connect(NoTls).await.with_context(|| format!("connecting to {database} as {user}"))
     }
 
     /// A client program of this installation, such as pg_dump, pointed at this server.
