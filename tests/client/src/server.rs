@@ -1,6 +1,6 @@
-//! A private PostgreSQL server for one test binary: its own data directory, a Unix socket and no network.
-//! `PG_CONFIG` names the installation, `TOMBSTONE_SCRATCH` a directory with a short path, and `TOMBSTONE_RUN_AS`
-//! the user to run it as, because PostgreSQL refuses to run as root.
+//! Private PostgreSQL servers, one for each test binary unless a test wants its own: with their own data directory, a Unix
+//! socket and no network. `PG_CONFIG` names the installation, `TOMBSTONE_SCRATCH` a directory with a short path, and
+//! `TOMBSTONE_RUN_AS` the user to run them as, because PostgreSQL refuses to run as root.
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -8,8 +8,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, NoTls, Socket};
 
@@ -34,18 +35,72 @@ impl Server {
         if let Some(server) = shared.upgrade() {
             return Ok(server);
         }
-        let server = Arc::new(Self::start()?);
+        let server = Arc::new(Self::private("")?);
         *shared = Arc::downgrade(&server);
         Ok(server)
     }
 
-    fn start() -> Result<Self> {
-        let run_as = env::var("TOMBSTONE_RUN_AS").ok().filter(|user| !user.is_empty());
-        let server = Self { bin: bin_directory()?, dir: new_directory(run_as.as_deref())?, run_as };
+    /// A server of a test's own, to be killed or followed; with more lines for its postgresql.conf.
+    pub fn private(settings: &str) -> Result<Self> {
+        let server = Self::not_yet_started()?;
         server.init()?;
-        server.configure()?;
-        server.pg_ctl(&["start", "-w", "-l", "log"]).with_context(|| format!("the server's log: {}", server.log()))?;
+        server.configure(settings)?;
+        server.start()?;
         Ok(server)
+    }
+
+    /// A streaming replica of this server.
+    pub fn standby(&self) -> Result<Self> {
+        let standby = Self::not_yet_started()?;
+        run(self
+            .owner_command(self.bin.join("pg_basebackup"))
+            .arg("-h")
+            .arg(&self.dir)
+            .args(["-U", SUPERUSER, "--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-D"])
+            .arg(&standby.dir))?;
+        standby.configure("")?;
+        standby.start()?;
+        Ok(standby)
+    }
+
+    fn not_yet_started() -> Result<Self> {
+        let run_as = env::var("TOMBSTONE_RUN_AS").ok().filter(|user| !user.is_empty());
+        Ok(Self { bin: bin_directory()?, dir: new_directory(run_as.as_deref())?, run_as })
+    }
+
+    /// Also after it was killed.
+    pub fn start(&self) -> Result<()> {
+        self.pg_ctl(&["start", "-w", "-l", "log"]).with_context(|| format!("the server's log: {}", self.log()))
+    }
+
+    /// All its processes at once, as when the machine's memory runs out: nothing is written any more.
+    pub fn kill(&self) -> Result<()> {
+        let postmaster = self.postmaster()?;
+        // Stopped, it has no more children.
+        signal("STOP", &[postmaster])?;
+        let mut processes = children(postmaster)?;
+        processes.push(postmaster);
+        signal("KILL", &processes)?;
+        while processes.iter().any(|process| is_running(*process)) {
+            thread::yield_now();
+        }
+        // Until somebody buries the dead, a postmaster's number looks as if it still ran.
+        for lock in ["postmaster.pid", ".s.PGSQL.5432.lock"] {
+            fs::remove_file(self.dir.join(lock)).with_context(|| format!("removing a dead server's {lock}"))?;
+        }
+        Ok(())
+    }
+
+    /// Stops one of its processes in its tracks, until the server is killed.
+    pub fn freeze(&self, process: i32) -> Result<()> {
+        ensure!(children(self.postmaster()?)?.contains(&process), "{process} is no process of this server");
+        signal("STOP", &[process])
+    }
+
+    fn postmaster(&self) -> Result<i32> {
+        let path = self.dir.join("postmaster.pid");
+        let file = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(file.lines().next().unwrap_or_default().parse()?)
     }
 
     /// A new database with the extension, and a connection to it.
@@ -110,7 +165,7 @@ impl Server {
     }
 
     /// As an installation would be, but for durability: these tests never lose power.
-    fn configure(&self) -> Result<()> {
+    fn configure(&self, settings: &str) -> Result<()> {
         let path = self.dir.join("postgresql.conf");
         let mut config = OpenOptions::new().append(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
         write!(
@@ -120,7 +175,8 @@ impl Server {
              shared_preload_libraries = 'pg_tombstone'\n\
              max_prepared_transactions = 10\n\
              wal_level = logical\n\
-             fsync = off\n",
+             fsync = off\n\
+             {settings}\n",
             self.dir.display()
         )?;
         Ok(())
@@ -156,6 +212,33 @@ impl Drop for Server {
             eprintln!("{} stays behind: {error}", self.dir.display());
         }
     }
+}
+
+/// The processes that `parent` has started.
+fn children(parent: i32) -> Result<Vec<i32>> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let process = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        children.extend(process.filter(|process| stat(*process).is_some_and(|(_, its_parent)| its_parent == parent)));
+    }
+    Ok(children)
+}
+
+/// What is dead and not yet buried does not run.
+fn is_running(process: i32) -> bool {
+    stat(process).is_some_and(|(state, _)| state != "Z")
+}
+
+/// A process's state and its parent, by what follows its name in /proc/…/stat.
+fn stat(process: i32) -> Option<(String, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_string(), fields.next()?.parse().ok()?))
+}
+
+fn signal(signal: &str, processes: &[i32]) -> Result<()> {
+    run(Command::new("kill").arg(format!("-{signal}")).args(processes.iter().map(i32::to_string)))?;
+    Ok(())
 }
 
 fn bin_directory() -> Result<PathBuf> {
