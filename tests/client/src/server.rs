@@ -17,6 +17,7 @@ use tokio_postgres::{Client, Config, NoTls, Socket};
 pub type Connection = tokio_postgres::Connection<Socket, NoTlsStream>;
 
 const SUPERUSER: &str = "postgres";
+const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 
 /// Tests run at once share a server. Weak, because statics are never dropped and the server must be.
 static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
@@ -56,9 +57,12 @@ impl Server {
             .owner_command(self.bin.join("pg_basebackup"))
             .arg("-h")
             .arg(&self.dir)
-            .args(["-U", SUPERUSER, "--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-D"])
+            .args(["-U", SUPERUSER, "--checkpoint=fast", "--no-sync", "-D"])
             .arg(&standby.dir))?;
-        standby.configure("")?;
+        // The other server's socket is beside its data.
+        standby.remove(SOCKET_LOCK)?;
+        fs::write(standby.dir.join("standby.signal"), "")?;
+        standby.configure(&format!("primary_conninfo = '{}'", self.conninfo("postgres")))?;
         standby.start()?;
         Ok(standby)
     }
@@ -85,16 +89,19 @@ impl Server {
             thread::yield_now();
         }
         // Until somebody buries the dead, a postmaster's number looks as if it still ran.
-        for lock in ["postmaster.pid", ".s.PGSQL.5432.lock"] {
-            fs::remove_file(self.dir.join(lock)).with_context(|| format!("removing a dead server's {lock}"))?;
-        }
-        Ok(())
+        self.remove("postmaster.pid")?;
+        self.remove(SOCKET_LOCK)
     }
 
     /// Stops one of its processes in its tracks, until the server is killed.
     pub fn freeze(&self, process: i32) -> Result<()> {
         ensure!(children(self.postmaster()?)?.contains(&process), "{process} is no process of this server");
         signal("STOP", &[process])
+    }
+
+    fn remove(&self, file: &str) -> Result<()> {
+        let path = self.dir.join(file);
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
     }
 
     fn postmaster(&self) -> Result<i32> {
