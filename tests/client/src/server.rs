@@ -152,7 +152,7 @@ impl Server {
         command
     }
 
-    /// What a server of this installation puts into CREATE SUBSCRIPTION to reach a database of this one.
+    /// Where a database of this server is, in the words of libpq: for a subscription, a standby, a client in another language.
     pub fn conninfo(&self, database: &str) -> String {
         format!("host={} user={SUPERUSER} dbname={database}", self.dir.display())
     }
