@@ -22,6 +22,8 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use self::layout::{Lock, Standing};
+use self::rows::Rows;
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
@@ -44,6 +46,19 @@ fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
     match all {
         Ok(keys) => Ok(keys),
         Err(_) => Ok(named().filter_map(|(place, id)| attempt(|| table.key(id)).ok().map(|key| (place, key))).collect()),
+    }
+}
+
+/// Runs a write of one record's rows. Where it wrote none, and yet there are rows that it could have written, a rival may have
+/// changed them in between: with the rows locked it is tried once more, and then it is not for a rival that it writes none.
+fn despite_rivals(table: &Table, key: &Key, could: impl Fn(Standing) -> bool, write: impl Fn() -> Result<u64>) -> Result<u64> {
+    let any = |lock| -> Result<bool> {
+        let found = layout::of(table).find(table, &Rows::Record(key), lock)?;
+        Ok(found.iter().any(|row| could(row.standing)))
+    };
+    match write()? {
+        0 if any(Lock::None)? && any(Lock::Update)? => write(),
+        written => Ok(written),
     }
 }
 

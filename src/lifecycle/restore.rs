@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
-use super::{cancelled, cascade, no_such_record, owners, record, seen};
+use super::{cancelled, cascade, despite_rivals, no_such_record, owners, record, seen};
 use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
@@ -19,8 +19,9 @@ fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Err
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;
         let (rows, account) = (Rows::Record(&key), Account { cause: Cause::User, reason: None, undoes: None });
-        let (written, followed) =
-            cascade::counting(|| account::on(account, || seen(&table, || layout::of(&table).restore(&table, &rows, None))));
+        let write = || seen(&table, || layout::of(&table).restore(&table, &rows, None));
+        let despite_rivals = || despite_rivals(&table, &key, |standing| standing != Standing::Live, write);
+        let (written, followed) = cascade::counting(|| account::on(account, despite_rivals));
         if written? > 0 {
             return Ok(1 + followed as i64);
         }

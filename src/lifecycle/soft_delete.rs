@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Found, Lock, Standing};
 use super::rows::Rows;
-use super::{cancelled, no_such_record, owners, record, seen};
+use super::{cancelled, despite_rivals, no_such_record, owners, record, seen};
 use crate::backend::identity::row_security_binds;
 use crate::backend::query::Statement;
 use crate::backend::relation::LockFor;
@@ -24,7 +24,8 @@ fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;
         let account = Account { cause: Cause::User, reason, undoes: None };
-        match account::on(account, || rows_as_caller(&table, &Rows::Record(&key)))? {
+        let write = || rows_as_caller(&table, &Rows::Record(&key));
+        match account::on(account, || despite_rivals(&table, &key, |standing| standing == Standing::Live, write))? {
             0 => Err(why_not(&table, &key)?),
             _ => Ok(deletion::number()),
         }
