@@ -45,6 +45,14 @@ CREATE TABLE tombstone.event (
 CREATE INDEX event_news ON tombstone.event (managed, xid, seq);
 -- Never compressed as it is written: compressing 8,192 version numbers took longer than deleting the versions.
 ALTER TABLE tombstone.event ALTER versions SET STORAGE EXTERNAL;
+-- Where the server was built without LZ4 they stay with pglz, which takes a sixth of a bulk DELETE by bigint, half of one by uuid.
+DO $$
+BEGIN
+    ALTER TABLE tombstone.event ALTER ids SET COMPRESSION lz4, ALTER kinds SET COMPRESSION lz4;
+EXCEPTION
+    WHEN feature_not_supported THEN NULL;
+END
+$$;
 
 COMMENT ON TABLE tombstone.event IS
     'The log. One row holds the records one statement changed in one table: who and what, never a row''s data.';
