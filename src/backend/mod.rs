@@ -11,5 +11,6 @@ pub mod query;
 pub mod relation;
 pub mod snapshot;
 pub mod subtransaction;
+pub mod text_array;
 pub mod transaction;
 pub mod wal;

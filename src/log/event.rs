@@ -10,6 +10,7 @@ use super::deletion;
 use crate::backend::identity::{acting_as, actor};
 use crate::backend::query::Statement;
 use crate::backend::relation::{self, keeper};
+use crate::backend::text_array::text_array;
 use crate::backend::transaction;
 use crate::error::Result;
 
@@ -172,9 +173,9 @@ pub fn append(entry: Entry, account: &Account) -> Result<()> {
             change.deletion_type().into_datum(),
             change.is_restore().into_datum(),
             deletion.into_datum(),
-            ids.into_datum(),
+            Some(text_array(ids.iter().map(|id| Some(id.as_str())))),
             versions.into_datum(),
-            kinds.iter().any(Option::is_some).then_some(kinds).into_datum(),
+            kinds.iter().any(Option::is_some).then(|| text_array(kinds.iter().map(Option::as_deref))),
             change.stamp().map(pg_sys::Datum::from),
             matches!(change, Change::SoftDelete { redacted: true, .. }).into_datum(),
             account.cause.name().into_datum(),
