@@ -51,12 +51,10 @@ impl Row {
     fn raw(&self) -> Vec<Option<pg_sys::Datum>> {
         // SAFETY: a row and its descriptor, as SPI returned them.
         unsafe {
-            let value = |i| {
-                let mut is_null = false;
-                let value = pg_sys::SPI_getbinval(self.tuple, self.shape, i, &mut is_null);
-                (!is_null).then_some(value)
-            };
-            (1..=(*self.shape).natts).map(value).collect()
+            let width = (*self.shape).natts as usize;
+            let (mut values, mut nulls) = (vec![pg_sys::Datum::from(0); width], vec![false; width]);
+            pg_sys::heap_deform_tuple(self.tuple, self.shape, values.as_mut_ptr(), nulls.as_mut_ptr());
+            values.into_iter().zip(nulls).map(|(value, is_null)| (!is_null).then_some(value)).collect()
         }
     }
 
@@ -100,6 +98,14 @@ impl Statement {
         self.run(arguments, Sees::Transaction, |_, rows| rows.iter().map(|row| read(&row.data()?)).collect())
     }
 
+    /// The same for the values of each row, as they stand in it: at a fraction of the price.
+    pub fn each_row(&self, arguments: &[DatumWithOid], mut read: impl FnMut(&[Option<pg_sys::Datum>])) -> Result<()> {
+        self.run(arguments, Sees::Transaction, |_, rows| {
+            rows.iter().for_each(|row| read(&row.raw()));
+            Ok(())
+        })
+    }
+
     /// Runs it; the values of the first row it finds, none of them NULL, copied into the caller's memory context.
     pub fn first_row(&self, arguments: &[DatumWithOid]) -> Result<Option<Vec<pg_sys::Datum>>> {
         self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.first().map(Row::values)))
@@ -115,19 +121,18 @@ impl Statement {
         self.run(arguments, Sees::Latest, |_, rows| rows.first().map_or(Ok(None), |row| Ok(row.data()?.get::<String>(1)?)))
     }
 
-    /// Reads rows with `read`, fetching `at_once` of them, until it breaks off or they end; whether they ended. Sees what the
-    /// statement that is running sees. Reads only.
+    /// Reads the values of rows, good until the next batch of `at_once` is fetched, until `read` breaks off or they end; whether
+    /// they ended. Sees what the statement that is running sees. Reads only.
     pub fn scan(
         &self,
         arguments: &[DatumWithOid],
         at_once: i64,
-        mut read: impl FnMut(&SpiHeapTupleData) -> Result<ControlFlow<()>>,
+        mut read: impl FnMut(&[Option<pg_sys::Datum>]) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
-        self.portal(arguments, at_once, |row| read(&row.data()?))
+        self.portal(arguments, at_once, |row| read(&row.raw()))
     }
 
-    /// The same for the values of a row, good until the next batch is fetched; and in what is committed
-    /// now, whatever the running statement sees.
+    /// The same in what is committed now, whatever the running statement sees.
     pub fn scan_latest(
         &self,
         arguments: &[DatumWithOid],

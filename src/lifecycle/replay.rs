@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::layout::{self, Found, Lock, Standing};
+use super::layout::{self, Standing};
 use super::readable_keys;
 use super::rows::Rows;
 use crate::backend::identity::{may_read, row_security_binds};
@@ -222,12 +222,8 @@ impl Truth {
         let rows = if versions.len() == keys.len() { Rows::Pairs(&keys, &versions) } else { Rows::Records(&keys) };
         let layout = layout::of(table);
         let mut standings: Vec<Option<Standing>> = vec![None; named.len()];
-        for Found { key, standing, .. } in table.evaluating(|| layout.find(table, &rows, Lock::None))? {
-            // Of a record with versions, any live one makes it live.
-            let of_record = &mut standings[places[key]];
-            if *of_record != Some(Standing::Live) {
-                *of_record = Some(standing);
-            }
+        for (place, standing) in places.iter().zip(table.evaluating(|| layout.standings(table, &rows))?) {
+            standings[*place] = standing;
         }
         // The caller may read the whole table. But to make JSON of a row is to run what its owner may have written, as a cast
         // of a type: that has the owner's rights, not the caller's.

@@ -42,6 +42,14 @@ impl Rows<'_> {
         }
     }
 
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        match self {
+            Rows::Record(_) | Rows::UpTo(..) | Rows::Versions(..) => 1,
+            Rows::Records(keys) | Rows::Pairs(keys, _) => keys.len(),
+        }
+    }
+
     pub fn clause(&self, table: &Table) -> Clause {
         match self {
             Rows::Record(_) => one(table, None),

@@ -3,12 +3,11 @@
 //!
 //! A page is read through a portal, a few entries at a time: memory follows the page's length, not the tick's.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys;
-use pgrx::spi::SpiHeapTupleData;
+use pgrx::datum::{Array, DatumWithOid, TimestampWithTimeZone, UnboxDatum};
+use pgrx::{FromDatum, pg_sys};
 
 use super::cursor::{Cursor, Within};
 use super::snapshot::Snapshot;
@@ -31,14 +30,46 @@ pub struct Logged {
     pub cause: String,
     pub actor: String,
     seq: i64,
-    ids: Vec<String>,
-    versions: Vec<i64>,
-    kinds: Vec<Option<String>>,
+    ids: Part<String>,
+    versions: Part<i64>,
+    kinds: Part<String>,
 }
 
 impl Logged {
     fn records(&self) -> usize {
-        self.ids.len().max(self.versions.len())
+        self.ids.whole.max(self.versions.whole)
+    }
+}
+
+/// What a page needs of an array of the log, which is parallel to the entry's records or has one value for all of them.
+#[derive(Debug)]
+struct Part<T> {
+    /// How many values the array has.
+    whole: usize,
+    /// Those from the place `first` on.
+    values: Vec<Option<T>>,
+    first: usize,
+}
+
+impl<T> Part<T> {
+    /// # Safety
+    /// `array` is one of the type that goes with `A`.
+    unsafe fn of<A>(array: Option<pg_sys::Datum>, wanted: Range<usize>, own: impl Fn(A::As<'_>) -> T) -> Self
+    where
+        A: UnboxDatum,
+    {
+        // SAFETY: by contract of this function.
+        let array = array.and_then(|array| unsafe { Array::<A>::from_datum(array, false) });
+        let Some(array) = array else { return Part { whole: 0, values: Vec::new(), first: 0 } };
+        let whole = array.len();
+        let wanted = if whole == 1 { 0..1 } else { wanted };
+        let values = array.iter().skip(wanted.start).take(wanted.len()).map(|value| value.map(&own)).collect();
+        Part { whole, values, first: wanted.start }
+    }
+
+    fn get(&self, ordinal: usize) -> Option<&T> {
+        let place = if self.whole == 1 { 0 } else { ordinal - self.first };
+        self.values.get(place).and_then(Option::as_ref)
     }
 }
 
@@ -52,8 +83,7 @@ pub struct Event {
 
 impl Event {
     pub fn id(&self) -> &str {
-        let ids = &self.entry.ids;
-        if ids.len() == 1 { &ids[0] } else { &ids[self.ordinal] }
+        self.entry.ids.get(self.ordinal).map_or("", String::as_str)
     }
 
     pub fn version(&self) -> Option<i64> {
@@ -61,9 +91,7 @@ impl Event {
     }
 
     pub fn kind(&self) -> Option<&str> {
-        let kinds = &self.entry.kinds;
-        let kind = if kinds.len() == 1 { kinds.first() } else { kinds.get(self.ordinal) };
-        kind.and_then(Option::as_deref)
+        self.entry.kinds.get(self.ordinal).map(String::as_str)
     }
 
     /// Whether the record, or this version of it, went for ever.
@@ -84,7 +112,7 @@ struct Statements {
     page: Statement,
 }
 
-/// Entries fetched at once. Their arrays are read one entry at a time.
+/// Entries fetched at once. Their arrays are read one entry at a time, and of each what the page has room for.
 const FETCH: i64 = 64;
 
 thread_local! {
@@ -203,8 +231,12 @@ impl Stream {
         let after = self.after;
         let whole = with(|statements| {
             statements.page.scan(&arguments, FETCH, |row| {
-                let entry = Rc::new(logged(row)?);
-                let first = after.filter(|(seq, _)| *seq == entry.seq).map_or(0, |(_, ordinal)| ordinal.saturating_add(1));
+                // Of the entry that was read in part before, what is left.
+                let first =
+                    after.filter(|(seq, _)| Some(*seq) == seq_of(row)).map_or(0, |(_, ordinal)| ordinal.saturating_add(1));
+                let wanted = first..first.saturating_add(most - events.len());
+                // SAFETY: a row of this statement.
+                let entry = Rc::new(unsafe { logged(row, wanted) });
                 for ordinal in first..entry.records() {
                     if events.len() == most {
                         return Ok(ControlFlow::Break(()));
@@ -260,7 +292,9 @@ impl Stream {
         let mut written = Vec::new();
         with(|statements| {
             statements.open.scan(&arguments, FETCH, |row| {
-                written.extend(row.get::<String>(1)?.and_then(|number| number.parse::<u64>().ok()));
+                // SAFETY: one column, of type text.
+                let number = unsafe { read::<String>(row[0]) };
+                written.extend(number.and_then(|number| number.parse::<u64>().ok()));
                 Ok(ControlFlow::Continue(()))
             })
         })?;
@@ -272,7 +306,7 @@ impl Stream {
         let mut first = None;
         with(|statements| {
             statements.first.scan(&arguments, FETCH, |row| {
-                first = row.get::<i64>(1)?;
+                first = seq_of(row);
                 Ok(ControlFlow::Continue(()))
             })
         })?;
@@ -284,21 +318,37 @@ fn array_of(numbers: &[u64]) -> String {
     format!("{{{}}}", numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(","))
 }
 
-fn logged(row: &SpiHeapTupleData) -> Result<Logged> {
+fn seq_of(row: &[Option<pg_sys::Datum>]) -> Option<i64> {
+    row.first().copied().flatten().map(|seq| seq.value().cast_signed() as i64)
+}
+
+/// # Safety
+/// `value` is of the type that goes with `T`.
+unsafe fn read<T: FromDatum>(value: Option<pg_sys::Datum>) -> Option<T> {
+    // SAFETY: by contract of this function.
+    unsafe { T::from_datum(value?, false) }
+}
+
+/// # Safety
+/// `row` is one of the statement `page`.
+unsafe fn logged(row: &[Option<pg_sys::Datum>], wanted: Range<usize>) -> Logged {
     let beginning = || TimestampWithTimeZone::try_from(0).unwrap_or(TimestampWithTimeZone::positive_infinity());
-    Ok(Logged {
-        seq: row.get(1)?.unwrap_or_default(),
-        at: row.get(2)?.unwrap_or_else(beginning),
-        managed: row.get(3)?.unwrap_or_default(),
-        op: row.get(4)?.unwrap_or_default(),
-        deletion_type: row.get(5)?,
-        restored: row.get(6)?.unwrap_or_default(),
-        deletion: row.get(7)?,
-        ids: row.get(8)?.unwrap_or_default(),
-        versions: row.get(9)?.unwrap_or_default(),
-        kinds: row.get(10)?.unwrap_or_default(),
-        deleted_at: row.get(11)?,
-        cause: row.get(12)?.unwrap_or_default(),
-        actor: row.get(13)?.unwrap_or_default(),
-    })
+    // SAFETY: by contract of this function; the types are those of the columns that the statement names.
+    unsafe {
+        Logged {
+            seq: seq_of(row).unwrap_or_default(),
+            at: read(row[1]).unwrap_or_else(beginning),
+            managed: read(row[2]).unwrap_or_default(),
+            op: read(row[3]).unwrap_or_default(),
+            deletion_type: read(row[4]),
+            restored: read(row[5]).unwrap_or_default(),
+            deletion: read(row[6]),
+            ids: Part::of::<&str>(row[7], wanted.clone(), str::to_string),
+            versions: Part::of::<i64>(row[8], wanted.clone(), |version| version),
+            kinds: Part::of::<&str>(row[9], wanted, str::to_string),
+            deleted_at: read(row[10]),
+            cause: read(row[11]).unwrap_or_default(),
+            actor: read(row[12]).unwrap_or_default(),
+        }
+    }
 }

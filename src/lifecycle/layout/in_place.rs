@@ -86,6 +86,25 @@ impl Layout for InPlace {
         })
     }
 
+    fn standings(&self, table: &Table, rows: &Rows) -> Result<Vec<Option<Standing>>> {
+        let statement = table.statement(Purpose("standings", rows.name(), 0), || {
+            let Clause { from, condition, types, ordinal } = rows.clause(table);
+            let (stamp, target, from) = (table.deleted_at.sql(), table.sql(), joined(",", &from));
+            (format!("SELECT {ordinal}, t.{stamp} FROM {target} AS t{from} WHERE {condition}"), types)
+        });
+        let mut standings = vec![None; rows.keys()];
+        // An ordinal and a timestamptz: both are their 64 bits.
+        statement.each_row(&rows.arguments(table), |values| {
+            if let [Some(ordinal), stamp] = values
+                && let Some(standing) = standings.get_mut(ordinal.value() - 1)
+                && *standing != Some(Standing::Live)
+            {
+                *standing = Some(stamp.map_or(Standing::Live, |stamp| Standing::Deleted(stamp.value().cast_signed() as i64)));
+            }
+        })?;
+        Ok(standings)
+    }
+
     fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, JsonB>> {
         let statement = table.statement(Purpose("data", rows.name(), 0), || {
             let Clause { from, condition, types, ordinal } = rows.clause(table);

@@ -48,6 +48,8 @@ pub trait Layout {
     fn purge(&self, table: &Table, rows: &Rows) -> Result<u64>;
     /// How rows stand, locked against change where asked; in the order of the keys, then of the versions.
     fn find(&self, table: &Table, rows: &Rows, lock: Lock) -> Result<Vec<Found>>;
+    /// How the records stand, in the order of the keys: live if any version is, `None` where no row is left.
+    fn standings(&self, table: &Table, rows: &Rows) -> Result<Vec<Option<Standing>>>;
     /// The rows as JSON, by the place of their key.
     fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, JsonB>>;
 }
