@@ -1,12 +1,12 @@
 //! replay: the log joined with the truth. The log says what happened; the tables say what has become of it since, to the
 //! reader's own eyes. What was purged has left the stream, but for the purge itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use pgrx::datum::{JsonB, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
 use super::layout::{self, Standing};
@@ -20,9 +20,6 @@ use crate::log::stream::{Event, Stream};
 use crate::log::tick::{self, Cursor};
 use crate::table::key::Key;
 use crate::table::{Managed, Table, all_managed, by_oid, name_of, not_managed, title};
-
-/// The most that one call returns: it is kept in memory.
-const MOST_LINES: usize = 100_000;
 
 /// Tables by number, in which order they are locked.
 type Tables = BTreeMap<i32, pg_sys::Oid>;
@@ -76,12 +73,10 @@ fn replay(
     >,
     ErrorReport,
 > {
-    let replay = || -> Result<Vec<Line>> {
-        let lim =
-            usize::try_from(lim.unwrap_or_default()).ok().filter(|lim| (1..=MOST_LINES).contains(lim)).ok_or_else(|| {
-                Error::invalid(format!("lim must be from 1 to {MOST_LINES}"))
-                    .hint("lim is the most events that one call returns, 1000 by default; go on from the last one's cursor.")
-            })?;
+    let replay = || -> Result<Lines> {
+        let wanted = usize::try_from(lim.unwrap_or_default()).ok().filter(|lim| *lim > 0).ok_or_else(|| {
+            Error::invalid("lim must be at least 1").hint("lim is the most events that one call returns; 1000 by default.")
+        })?;
         let after = after.as_deref().map(tick::read).transpose()?;
         let tables = readable(relations)?;
         let numbers: Vec<i32> = tables.keys().copied().collect();
@@ -93,7 +88,7 @@ fn replay(
             }
             None => Stream::from_beginning(numbers, floors.iter().map(|(_, floor)| floor.raised).max().unwrap_or_default())?,
         };
-        lines(stream, &tables, lim, with_data.unwrap_or(false))
+        Ok(Lines { stream, tables, wanted, with_data: with_data.unwrap_or(false), ready: VecDeque::new() })
     };
     let row = |line: Line| {
         let Line { event, relation, deleted_at, data } = line;
@@ -116,7 +111,9 @@ fn replay(
             entry.deletion,
         )
     };
-    replay().map(|lines| TableIterator::new(lines.into_iter().map(row))).map_err(Into::into)
+    let mut lines = replay().map_err(ErrorReport::from)?;
+    let next = move || lines.next().map_err(ErrorReport::from).unwrap_or_report();
+    Ok(TableIterator::new(std::iter::from_fn(next).map(row)))
 }
 
 /// The tables whose events the caller may know of, by number: those it may SELECT from, unless row security filters what it
@@ -154,24 +151,46 @@ fn refuse_below_floor(floors: &[(i32, Floor)], tables: &Tables, after: &Cursor) 
         .detail("They had been kept for the table's event_retention."))
 }
 
-/// At least so many events are read at once: a page may hold but few that are still in the stream.
-const LEAST_READ: usize = 256;
+/// The lines of one call, read some at a time: memory does not grow with `lim`.
+struct Lines {
+    stream: Stream,
+    tables: Tables,
+    /// How many more may be read.
+    wanted: usize,
+    with_data: bool,
+    ready: VecDeque<Line>,
+}
 
-/// Fills up to `lim` lines.
-fn lines(mut stream: Stream, tables: &Tables, lim: usize, with_data: bool) -> Result<Vec<Line>> {
-    let mut lines: Vec<Line> = Vec::new();
-    while lines.len() < lim
-        && let Some(page) = stream.next((lim - lines.len()).max(LEAST_READ))?
-    {
-        lines.extend(in_truth(page.events, tables, with_data)?);
-        if lines.len() > lim {
-            lines.truncate(lim);
-        } else if let Some(last) = lines.last_mut() {
-            // What the page holds after this line has left the stream: nobody needs to read it again.
+/// Events read at once, at least and at most: a page may hold but few that are still in the stream.
+const AT_ONCE: (usize, usize) = (256, 16_384);
+
+impl Lines {
+    fn next(&mut self) -> Result<Option<Line>> {
+        // The last line waits for its cursor, until it is known what comes after it.
+        while self.ready.len() < 2 && self.wanted > 0 {
+            self.read()?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// One more page, which may hold events that have left the stream, and nothing else.
+    fn read(&mut self) -> Result<()> {
+        let (least, most) = AT_ONCE;
+        let Some(page) = self.stream.next(self.wanted.clamp(least, most))? else {
+            self.wanted = 0;
+            return Ok(());
+        };
+        let mut lines = in_truth(page.events, &self.tables, self.with_data)?;
+        let whole = lines.len() <= self.wanted;
+        lines.truncate(self.wanted);
+        self.wanted -= lines.len();
+        self.ready.extend(lines);
+        // What the page holds after its last line has left the stream: nobody needs to read it again.
+        if whole && let Some(last) = self.ready.back_mut() {
             last.event.cursor = page.end;
         }
+        Ok(())
     }
-    Ok(lines)
 }
 
 /// The events with what the tables say of their records now; without those whose records are gone.
