@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use self::layout::{Lock, Standing};
+use self::layout::{Found, Lock, Standing};
 use self::rows::Rows;
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
@@ -49,17 +49,36 @@ fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
     }
 }
 
+/// What came of a write of one record's rows.
+enum Written {
+    Rows(u64),
+    /// None, as the record stands so.
+    Nothing(Vec<Found>),
+}
+
 /// Runs a write of one record's rows. Where it wrote none, and yet there are rows that it could have written, a rival may have
 /// changed them in between: with the rows locked it is tried once more, and then it is not for a rival that it writes none.
-fn despite_rivals(table: &Table, key: &Key, could: impl Fn(Standing) -> bool, write: impl Fn() -> Result<u64>) -> Result<u64> {
-    let any = |lock| -> Result<bool> {
-        let found = layout::of(table).find(table, &Rows::Record(key), lock)?;
-        Ok(found.iter().any(|row| could(row.standing)))
-    };
-    match write()? {
-        0 if any(Lock::None)? && any(Lock::Update)? => write(),
-        written => Ok(written),
+fn despite_rivals(
+    table: &Table,
+    key: &Key,
+    could: impl Fn(Standing) -> bool,
+    write: impl Fn() -> Result<u64>,
+) -> Result<Written> {
+    if let written @ 1.. = write()? {
+        return Ok(Written::Rows(written));
     }
+    let find = |lock| layout::of(table).find(table, &Rows::Record(key), lock);
+    let could_be = |found: &[Found]| found.iter().any(|row| could(row.standing));
+    let mut found = find(Lock::None)?;
+    if could_be(&found) {
+        found = find(Lock::Update)?;
+        if could_be(&found)
+            && let written @ 1.. = write()?
+        {
+            return Ok(Written::Rows(written));
+        }
+    }
+    Ok(Written::Nothing(found))
 }
 
 /// P0002: the table has no such record.

@@ -4,9 +4,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::layout::{self, Lock, Standing};
+use super::layout::{self, Standing};
 use super::rows::Rows;
-use super::{cancelled, cascade, despite_rivals, no_such_record, owners, record, seen};
+use super::{Written, cancelled, cascade, despite_rivals, no_such_record, owners, record, seen};
 use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
@@ -22,10 +22,10 @@ fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Err
         let write = || seen(&table, || layout::of(&table).restore(&table, &rows, None));
         let despite_rivals = || despite_rivals(&table, &key, |standing| standing != Standing::Live, write);
         let (written, followed) = cascade::counting(|| account::on(account, despite_rivals));
-        if written? > 0 {
-            return Ok(1 + followed as i64);
-        }
-        let found = layout::of(&table).find(&table, &rows, Lock::None)?;
+        let found = match written? {
+            Written::Rows(_) => return Ok(1 + followed as i64),
+            Written::Nothing(found) => found,
+        };
         if found.is_empty() {
             return Err(no_such_record(&table, &key));
         }

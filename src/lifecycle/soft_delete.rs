@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Found, Lock, Standing};
 use super::rows::Rows;
-use super::{cancelled, despite_rivals, no_such_record, owners, record, seen};
+use super::{Written, cancelled, despite_rivals, no_such_record, owners, record, seen};
 use crate::backend::identity::row_security_binds;
 use crate::backend::query::Statement;
 use crate::backend::relation::LockFor;
@@ -26,8 +26,8 @@ fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option
         let account = Account { cause: Cause::User, reason, undoes: None };
         let write = || rows_as_caller(&table, &Rows::Record(&key));
         match account::on(account, || despite_rivals(&table, &key, |standing| standing == Standing::Live, write))? {
-            0 => Err(why_not(&table, &key)?),
-            _ => Ok(deletion::number()),
+            Written::Rows(_) => Ok(deletion::number()),
+            Written::Nothing(found) => Err(why_not(&table, &key, &found)),
         }
     };
     delete().map_err(Into::into)
@@ -75,15 +75,14 @@ fn require_update_of_deleted_at(table: &Table) -> Result<()> {
 }
 
 /// Why there was nothing to delete.
-fn why_not(table: &Table, key: &Key) -> Result<Error> {
-    let found = layout::of(table).find(table, &Rows::Record(key), Lock::None)?;
+fn why_not(table: &Table, key: &Key, found: &[Found]) -> Error {
     if found.is_empty() {
-        return Ok(no_such_record(table, key));
+        return no_such_record(table, key);
     }
     if found.iter().any(|row| row.standing == Standing::Live) {
-        return Ok(cancelled(table, key, "deleted"));
+        return cancelled(table, key, "deleted");
     }
-    Ok(Error::no_data_found(format!("record \"{}\" of table {} is deleted already", key.text, table.title()))
+    Error::no_data_found(format!("record \"{}\" of table {} is deleted already", key.text, table.title()))
         .detail("A tombstone is not deleted twice.")
-        .hint("tombstone.restore() brings it back; tombstone.purge() removes it for ever."))
+        .hint("tombstone.restore() brings it back; tombstone.purge() removes it for ever.")
 }
