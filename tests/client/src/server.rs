@@ -201,7 +201,8 @@ impl Server {
         command
     }
 
-    fn log(&self) -> String {
+    /// What the server has had to say so far.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_else(|error| error.to_string())
     }
 }

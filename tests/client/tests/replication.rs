@@ -1,7 +1,8 @@
 //! A logical subscriber that manages the same tables: rows arrive as the publisher has them, and the apply worker, which runs
-//! no statements but writes rows, is unharmed by our triggers, asleep as they are there by default, or awake.
+//! no statements but writes rows, is unharmed by our triggers, asleep as they are there by default, or awake. What a publication
+//! of all tables tells of the publisher's own log, holds and options is not taken for the subscriber's.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio_postgres::Client;
 use tombstone_client_tests::server::Server;
 use tombstone_client_tests::sql::value;
@@ -18,8 +19,8 @@ async fn triggers_sleep_on_a_subscriber() -> Result<()> {
     let (publisher, subscriber) = publisher_and_subscriber(&server, "asleep").await?;
 
     delete_an_author(&publisher).await?;
-    arrived(&subscriber, "SELECT deleted_at IS NOT NULL AND name = '' FROM author WHERE id = 1").await?;
-    arrived(&subscriber, "SELECT deleted_at IS NOT NULL FROM post WHERE id = 1").await?;
+    arrived(&server, &subscriber, "SELECT deleted_at IS NOT NULL AND name = '' FROM author WHERE id = 1").await?;
+    arrived(&server, &subscriber, "SELECT deleted_at IS NOT NULL FROM post WHERE id = 1").await?;
 
     let events: i64 = value(&subscriber, "SELECT count(*) FROM tombstone.event", &[]).await?;
     assert_eq!(events, 0, "the publisher's log has them");
@@ -33,30 +34,146 @@ async fn triggers_awake_on_a_subscriber_do_their_work() -> Result<()> {
     subscriber.batch_execute("ALTER TABLE author ENABLE ALWAYS TRIGGER zz_tombstone_update").await?;
 
     delete_an_author(&publisher).await?;
-    arrived(&subscriber, "SELECT deleted_at IS NOT NULL FROM author WHERE id = 1").await?;
+    arrived(&server, &subscriber, "SELECT deleted_at IS NOT NULL FROM author WHERE id = 1").await?;
     let logged: Vec<String> =
         value(&subscriber, "SELECT array_agg(ids::text) FROM tombstone.event WHERE cause = 'user'", &[]).await?;
     assert_eq!(logged, ["{1}"]);
 
     publisher.batch_execute("INSERT INTO author VALUES (2, 'after')").await?;
-    arrived(&subscriber, "SELECT EXISTS (SELECT FROM author WHERE id = 2)").await?;
+    arrived(&server, &subscriber, "SELECT EXISTS (SELECT FROM author WHERE id = 2)").await?;
     Ok(())
 }
 
+/// A publication of all tables sends the extension's own as well: what describes the publisher's database is left out.
+#[tokio::test]
+async fn all_tables_bring_no_foreign_events() -> Result<()> {
+    let server = Server::shared()?;
+    let (publisher, subscriber) = publisher_and_subscriber_of(&server, "all_tables", "ALL TABLES").await?;
+    for database in [&subscriber, &publisher] {
+        database.batch_execute("CREATE TABLE third (id bigint PRIMARY KEY, deleted_at timestamptz)").await?;
+    }
+    let before = contents(&subscriber).await?;
+
+    // Rows come, change and go in each of the extension's tables that has any.
+    delete_an_author(&publisher).await?;
+    publisher
+        .batch_execute(
+            "SELECT tombstone.hold('1', 'post', reason => 'case 7');
+             SELECT tombstone.configure('author', 'channel', 'elsewhere');
+             SELECT tombstone.release('1', 'post');
+             SELECT * FROM tombstone.undo((SELECT max(deletion) FROM tombstone.deletions));
+             SELECT tombstone.manage('third');
+             SELECT tombstone.hold('1', 'author', reason => 'case 8');
+             CALL tombstone.maintain()",
+        )
+        .await?;
+    publisher.batch_execute("INSERT INTO author VALUES (2, 'after')").await?;
+    arrived(&server, &subscriber, "SELECT EXISTS (SELECT FROM author WHERE id = 2)").await?;
+
+    assert_eq!(contents(&subscriber).await?, before);
+    let applied: i64 =
+        value(&subscriber, "SELECT apply_error_count FROM pg_stat_subscription_stats WHERE subname = 'all_tables'", &[])
+            .await?;
+    assert_eq!(applied, 0);
+    // It manages its tables as before: what is done here is logged here, and nobody holds anything.
+    subscriber.batch_execute("SELECT tombstone.soft_delete('1', 'author')").await?;
+    let told: Vec<String> =
+        value(&subscriber, "SELECT array_agg(relation || ' ' || id) FROM tombstone.replay(NULL)", &[]).await?;
+    assert_eq!(told, ["author 1", "post 1"]);
+    Ok(())
+}
+
+/// What was there before the subscription is copied, by other workers.
+#[tokio::test]
+async fn the_first_copy_brings_no_foreign_events() -> Result<()> {
+    let server = Server::private("")?;
+    let publisher = server.database("copied_from").await?;
+    publisher.batch_execute(TABLES).await?;
+    delete_an_author(&publisher).await?;
+    publisher.batch_execute("SELECT tombstone.hold('1', 'post', reason => 'case 7'); CALL tombstone.maintain()").await?;
+    publisher.batch_execute("CREATE PUBLICATION copied FOR ALL TABLES").await?;
+    let subscriber = server.database("copied_to").await?;
+    subscriber.batch_execute(TABLES).await?;
+    let before = contents(&subscriber).await?;
+
+    subscribe(&server, &publisher, &subscriber, "copied", "copy_data = true").await?;
+    arrived(&server, &subscriber, "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel").await?;
+
+    assert_eq!(contents(&subscriber).await?, before);
+    let state: String = value(&subscriber, "SELECT tombstone.state('1', 'author')", &[]).await?;
+    assert_eq!(state, "deleted", "the row itself is here");
+    Ok(())
+}
+
+/// A name that means nothing here must not stop what does.
+#[tokio::test]
+async fn the_publisher_may_manage_a_table_of_its_own() -> Result<()> {
+    // The worker that this may break is nobody else's.
+    let server = Server::private("")?;
+    let (publisher, subscriber) = publisher_and_subscriber_of(&server, "own_table", "ALL TABLES").await?;
+
+    publisher.batch_execute("CREATE TABLE third (id bigint PRIMARY KEY, deleted_at timestamptz)").await?;
+    publisher.batch_execute("SELECT tombstone.manage('third'); SELECT tombstone.configure('third', 'notify', 'none')").await?;
+
+    publisher.batch_execute("INSERT INTO author VALUES (2, 'after')").await?;
+    arrived(&server, &subscriber, "SELECT EXISTS (SELECT FROM author WHERE id = 2)").await
+}
+
+/// Publishing a table's deletes takes a replica identity, of the log as of any other.
+#[tokio::test]
+async fn a_publisher_of_all_tables_trims_its_log() -> Result<()> {
+    let server = Server::shared()?;
+    let (publisher, subscriber) = publisher_and_subscriber_of(&server, "trimming", "ALL TABLES").await?;
+    subscriber.batch_execute("INSERT INTO author VALUES (7, 'here'); SELECT tombstone.soft_delete('7', 'author')").await?;
+    let before = contents(&subscriber).await?;
+
+    delete_an_author(&publisher).await?;
+    publisher.batch_execute("SELECT tombstone.configure('author', 'event_retention', '1 microsecond')").await?;
+    // The first stores the tick that the second finds old enough.
+    publisher.batch_execute("CALL tombstone.maintain()").await?;
+    publisher.batch_execute("CALL tombstone.maintain()").await?;
+    let left: i64 = value(&publisher, "SELECT count(*) FROM tombstone.replay(NULL, relations => '{author}')", &[]).await?;
+    assert_eq!(left, 0);
+
+    publisher.batch_execute("INSERT INTO author VALUES (2, 'after')").await?;
+    arrived(&server, &subscriber, "SELECT EXISTS (SELECT FROM author WHERE id = 2)").await?;
+    assert_eq!(contents(&subscriber).await?, before);
+    Ok(())
+}
+
+/// All that the extension has of its own.
+const OWN_TABLES: [&str; 7] = ["event", "held", "managed", "undone", "log", "tick", "floor"];
+
+async fn contents(subscriber: &Client) -> Result<Vec<String>> {
+    let mut contents = Vec::new();
+    for table in OWN_TABLES {
+        let rows = format!("SELECT COALESCE(string_agg(t::text, ' ' ORDER BY t::text), '') FROM tombstone.{table} t");
+        contents.push(format!("{table}: {}", value::<String>(subscriber, &rows, &[]).await?));
+    }
+    Ok(contents)
+}
+
 async fn publisher_and_subscriber(server: &Server, name: &str) -> Result<(Client, Client)> {
+    publisher_and_subscriber_of(server, name, "TABLE author, post").await
+}
+
+async fn publisher_and_subscriber_of(server: &Server, name: &str, published: &str) -> Result<(Client, Client)> {
     let publisher = server.database(&format!("{name}_from")).await?;
     publisher.batch_execute(TABLES).await?;
-    publisher.batch_execute(&format!("CREATE PUBLICATION {name} FOR TABLE author, post")).await?;
-    // On one server, a subscription that made its own slot would wait for itself.
-    publisher.batch_execute(&format!("SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")).await?;
-
+    publisher.batch_execute(&format!("CREATE PUBLICATION {name} FOR {published}")).await?;
     let subscriber = server.database(&format!("{name}_to")).await?;
     subscriber.batch_execute(TABLES).await?;
-    let from = server.conninfo(&format!("{name}_from"));
-    let options = "create_slot = false, copy_data = false";
-    let subscribe = format!("CREATE SUBSCRIPTION {name} CONNECTION '{from}' PUBLICATION {name} WITH ({options})");
-    subscriber.batch_execute(&subscribe).await?;
+    subscribe(server, &publisher, &subscriber, name, "copy_data = false").await?;
     Ok((publisher, subscriber))
+}
+
+async fn subscribe(server: &Server, publisher: &Client, subscriber: &Client, name: &str, options: &str) -> Result<()> {
+    // On one server, a subscription that made its own slot would wait for itself.
+    publisher.batch_execute(&format!("SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")).await?;
+    let from = server.conninfo(&format!("{name}_from"));
+    let subscribe =
+        format!("CREATE SUBSCRIPTION {name} CONNECTION '{from}' PUBLICATION {name} WITH (create_slot = false, {options})");
+    Ok(subscriber.batch_execute(&subscribe).await?)
 }
 
 async fn delete_an_author(publisher: &Client) -> Result<()> {
@@ -66,11 +183,13 @@ async fn delete_an_author(publisher: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the question is answered with true; the test's own time limit ends it otherwise.
-async fn arrived(subscriber: &Client, question: &str) -> Result<()> {
+/// Waits until the question is answered with true, or an apply worker has failed.
+async fn arrived(server: &Server, subscriber: &Client, question: &str) -> Result<()> {
     let question = format!("SELECT COALESCE(({question}), false)");
+    let failed = |line: &str| line.contains("logical replication") && line.contains("exited with exit code 1");
     while !value::<bool>(subscriber, &question, &[]).await? {
-        tokio::task::yield_now().await;
+        let log = server.log();
+        ensure!(!log.lines().any(failed), "an apply worker failed: {log}");
     }
     Ok(())
 }
