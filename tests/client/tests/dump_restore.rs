@@ -1,5 +1,5 @@
 //! pg_dump into psql: a restored copy, where every table has another OID, keeps its managed tables, their triggers,
-//! their tombstones and their holds.
+//! their tombstones and their holds; but not the log, so no place in it either.
 
 use std::io;
 use std::process::{Command, Stdio};
@@ -9,6 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 use tombstone_client_tests::server::Server;
 use tombstone_client_tests::sql::{refusal, value};
+use tombstone_client_tests::stream::Reader;
 
 /// One table that redacts and one that keeps what it deletes, in another schema.
 const TABLES: [&str; 2] = ["\"Post\".letter", "note"];
@@ -72,6 +73,69 @@ async fn plain_sql_still_meets_the_triggers() -> Result<()> {
         assert_eq!(state(&copy, "1", table).await?, "deleted");
     }
     Ok(())
+}
+
+/// A log tells one database's past: a place in it means nothing in a copy, where the same numbers will name other events.
+#[tokio::test]
+async fn the_copys_log_is_another() -> Result<()> {
+    let server = Server::shared()?;
+    let (original, copy) = original_and_copy(&server, "another_log").await?;
+    let of_original = [from_beginning(&original).await?, Reader::from_now(&original).await?];
+    assert_eq!(of_original[0].got.len(), 2, "or the original has no log either");
+
+    let events: i64 = value(&copy, "SELECT count(*) FROM tombstone.event", &[]).await?;
+    assert_eq!(events, 0);
+    assert!(from_beginning(&copy).await?.got.is_empty());
+    for reader in of_original {
+        assert_of_another_log(&copy, reader.clone()).await;
+        assert!(!reader.clone().page(&original, 10).await?, "it is good where it comes from");
+    }
+
+    let mut reader = Reader::from_now(&copy).await?;
+    soft_delete(&copy, "1", "note").await?;
+    assert!(reader.page(&copy, 10).await?, "and the copy has cursors of its own");
+    assert_of_another_log(&original, reader).await;
+    Ok(())
+}
+
+/// A database made from a template has all its rows, the log's among them; what comes after is its own.
+#[tokio::test]
+async fn a_templates_log_is_another_as_well() -> Result<()> {
+    let server = Server::shared()?;
+    let template = server.database("template").await?;
+    populate(&template).await?;
+    let of_template = [from_beginning(&template).await?, Reader::from_now(&template).await?];
+    // A template must have no sessions.
+    drop(template);
+    let administrator = server.connect("postgres").await?;
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'template' AND backend_type = 'client backend'";
+    while value::<i64>(&administrator, sessions, &[]).await? > 0 {}
+    administrator.batch_execute("CREATE DATABASE from_template TEMPLATE template").await?;
+    let copy = server.connect("from_template").await?;
+
+    for reader in of_template {
+        assert_of_another_log(&copy, reader).await;
+    }
+    let mut reader = from_beginning(&copy).await?;
+    assert_eq!(reader.got.len(), 2, "the past that it shares");
+    soft_delete(&copy, "1", "note").await?;
+    assert!(reader.page(&copy, 10).await?);
+    assert_of_another_log(&server.connect("template").await?, reader).await;
+    Ok(())
+}
+
+async fn from_beginning(client: &Client) -> Result<Reader, Error> {
+    let mut reader = Reader::default();
+    reader.to_end(client, 10).await?;
+    Ok(reader)
+}
+
+async fn assert_of_another_log(client: &Client, mut reader: Reader) {
+    let refusal = refusal(reader.page(client, 10).await);
+    assert_eq!(*refusal.code(), SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "{refusal:?}");
+    assert!(refusal.message().contains("another log"), "{refusal:?}");
+    let hint = refusal.hint().unwrap_or_default();
+    assert!(hint.contains("tombstone.cursor()") && hint.contains("REPEATABLE READ"), "the way out: {refusal:?}");
 }
 
 async fn original_and_copy(server: &Server, name: &str) -> Result<(Client, Client)> {
