@@ -51,7 +51,7 @@ fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
 
 /// What came of a write of one record's rows.
 enum Written {
-    Rows(u64),
+    Rows,
     /// None, as the record stands so.
     Nothing(Vec<Found>),
 }
@@ -64,18 +64,16 @@ fn despite_rivals(
     could: impl Fn(Standing) -> bool,
     write: impl Fn() -> Result<u64>,
 ) -> Result<Written> {
-    if let written @ 1.. = write()? {
-        return Ok(Written::Rows(written));
+    if write()? > 0 {
+        return Ok(Written::Rows);
     }
     let find = |lock| layout::of(table).find(table, &Rows::Record(key), lock);
     let could_be = |found: &[Found]| found.iter().any(|row| could(row.standing));
     let mut found = find(Lock::None)?;
     if could_be(&found) {
         found = find(Lock::Update)?;
-        if could_be(&found)
-            && let written @ 1.. = write()?
-        {
-            return Ok(Written::Rows(written));
+        if could_be(&found) && write()? > 0 {
+            return Ok(Written::Rows);
         }
     }
     Ok(Written::Nothing(found))

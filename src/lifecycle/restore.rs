@@ -23,7 +23,7 @@ fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Err
         let despite_rivals = || despite_rivals(&table, &key, |standing| standing != Standing::Live, write);
         let (written, followed) = cascade::counting(|| account::on(account, despite_rivals));
         let found = match written? {
-            Written::Rows(_) => return Ok(1 + followed as i64),
+            Written::Rows => return Ok(1 + followed as i64),
             Written::Nothing(found) => found,
         };
         if found.is_empty() {

@@ -26,7 +26,7 @@ fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option
         let account = Account { cause: Cause::User, reason, undoes: None };
         let write = || rows_as_caller(&table, &Rows::Record(&key));
         match account::on(account, || despite_rivals(&table, &key, |standing| standing == Standing::Live, write))? {
-            Written::Rows(_) => Ok(deletion::number()),
+            Written::Rows => Ok(deletion::number()),
             Written::Nothing(found) => Err(why_not(&table, &key, &found)),
         }
     };

@@ -125,6 +125,36 @@ MERGE INTO visit v USING (VALUES (1, 'us'), (2, 'eu')) AS f (id, region) ON v.id
 WHEN MATCHED THEN UPDATE SET region = f.region, deleted_at = NULL;
 SELECT tableoid::regclass, id, note, deleted_at IS NOT NULL AS deleted FROM visit ORDER BY id;
 SELECT op, deletion_type, restored, ids FROM log;
+
+--
+-- Events of everything: each action of a MERGE is its own entry, as if it were its own statement
+--
+
+CREATE TABLE part (id int PRIMARY KEY, name text, deleted_at timestamptz);
+SELECT tombstone.manage('part', events => 'all', kind => 'name || ''?''', redact => '{"name": "gone"}');
+INSERT INTO part SELECT i, 'part ' || i FROM generate_series(1, 5) AS i;
+DELETE FROM tombstone.event;
+MERGE INTO part p
+USING (VALUES (1, 'keep'), (2, 'gone'), (3, 'purge'), (4, 'leave'), (6, 'keep'), (7, 'keep')) AS f (id, op) ON p.id = f.id
+WHEN MATCHED AND f.op = 'purge' THEN DELETE
+WHEN MATCHED AND f.op = 'gone' THEN UPDATE SET deleted_at = now()
+WHEN MATCHED AND f.op = 'keep' THEN UPDATE SET name = 'kept'
+WHEN MATCHED THEN DO NOTHING
+WHEN NOT MATCHED THEN INSERT (id, name) VALUES (f.id, 'new');
+SELECT op, deletion_type, ids, kinds FROM tombstone.event ORDER BY op, deletion_type;
+-- A record that is brought back and written to in one is restored; a tombstone that is written to is not.
+DELETE FROM tombstone.event;
+MERGE INTO part p USING (VALUES (2), (4)) AS f (id) ON p.id = f.id WHEN MATCHED THEN UPDATE SET name = 'again', deleted_at = NULL;
+MERGE INTO part p USING (VALUES (2)) AS f (id) ON p.id = f.id WHEN MATCHED THEN UPDATE SET deleted_at = now();
+MERGE INTO part p USING (VALUES (2), (4)) AS f (id) ON p.id = f.id WHEN MATCHED THEN UPDATE SET name = 'too late';
+SELECT op, deletion_type, restored, ids, kinds FROM tombstone.event ORDER BY seq;
+-- Rows that move are updated, however they came to move; the one inserted beside them is created.
+SELECT tombstone.configure('visit', 'events', 'all');
+DELETE FROM tombstone.event;
+MERGE INTO visit v USING (VALUES (1, 'eu'), (4, 'eu'), (5, 'us')) AS f (id, region) ON v.id = f.id
+WHEN MATCHED THEN UPDATE SET region = f.region
+WHEN NOT MATCHED THEN INSERT (id, region) VALUES (f.id, f.region);
+SELECT op, ids FROM log;
 \endif
 
 DROP SCHEMA sync CASCADE;
