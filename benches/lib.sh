@@ -72,4 +72,5 @@ report() {
         }' "$scratch/pairs"
 }
 
-heading() { printf '\n%s\n%-34s %12s %12s   %6s  %-11s  %s\n' "$1" '' managed unmanaged ratio range aim; }
+# heading TITLE [OURS THEIRS]
+heading() { printf '\n%s\n%-34s %12s %12s   %6s  %-11s  %s\n' "$1" '' "${2:-managed}" "${3:-unmanaged}" ratio range aim; }

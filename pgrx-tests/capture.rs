@@ -28,6 +28,22 @@ mod tests {
         assert_eq!(entries("deletion_type = 'hard'"), (1, 100));
     }
 
+    /// To the last bit, whether or not there are NULLs among them.
+    #[pg_test]
+    fn the_arrays_of_an_entry_are_as_postgres_makes_them() {
+        run("CREATE TABLE word (id text PRIMARY KEY, kind text, deleted_at timestamptz)");
+        run("INSERT INTO word SELECT repeat('ä', i % 40) || i, CASE WHEN i % 5 > 0 THEN repeat('k', i % 9) END
+             FROM generate_series(1, 300) i");
+        run("SELECT tombstone.manage('word', kind => 'kind')");
+        run("DELETE FROM word WHERE kind IS NOT NULL");
+        run("DELETE FROM word WHERE length(id) < 9");
+        run("DELETE FROM word");
+        let same = |column| format!("bool_and(record_image_eq(ROW({column} || '{{}}'), ROW(array(SELECT unnest({column})))))");
+        assert!(value::<bool>(&format!("SELECT {} FROM tombstone.event", same("ids"))));
+        assert!(value::<bool>(&format!("SELECT {} FROM tombstone.event WHERE kinds IS NOT NULL", same("kinds"))));
+        assert_eq!(entries("true"), (3, 300));
+    }
+
     #[pg_test]
     fn a_large_statement_is_split() {
         numbers(20_000);

@@ -105,20 +105,6 @@ async fn the_first_copy_brings_no_foreign_events() -> Result<()> {
     Ok(())
 }
 
-/// A name that means nothing here must not stop what does.
-#[tokio::test]
-async fn the_publisher_may_manage_a_table_of_its_own() -> Result<()> {
-    // The worker that this may break is nobody else's.
-    let server = Server::private("")?;
-    let (publisher, subscriber) = publisher_and_subscriber_of(&server, "own_table", "ALL TABLES").await?;
-
-    publisher.batch_execute("CREATE TABLE third (id bigint PRIMARY KEY, deleted_at timestamptz)").await?;
-    publisher.batch_execute("SELECT tombstone.manage('third'); SELECT tombstone.configure('third', 'notify', 'none')").await?;
-
-    publisher.batch_execute("INSERT INTO author VALUES (2, 'after')").await?;
-    arrived(&server, &subscriber, "SELECT EXISTS (SELECT FROM author WHERE id = 2)").await
-}
-
 /// Publishing a table's deletes takes a replica identity, of the log as of any other.
 #[tokio::test]
 async fn a_publisher_of_all_tables_trims_its_log() -> Result<()> {
