@@ -1,7 +1,9 @@
 //! What the client tests share: private servers to run against, a key directory's storage, two ways of asking SQL (for an
-//! answer, and for a refusal), and for the log: listeners, readers, writers at random, and the truth to hold readers against.
+//! answer, and for a refusal), and for the log: listeners, readers, writers at random, the truth to hold readers against, and a
+//! consumer as one would write it.
 
 pub mod akd_storage;
+pub mod consumer;
 pub mod listener;
 pub mod server;
 pub mod sql;

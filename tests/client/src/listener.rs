@@ -2,9 +2,7 @@
 
 use anyhow::{Context, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio_postgres::{AsyncMessage, Client, Notification};
-
-use crate::server::Server;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Notification};
 
 pub struct Listener {
     client: Client,
@@ -13,8 +11,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub async fn connect(server: &Server, database: &str, channel: &str) -> Result<Self> {
-        let (client, mut connection) = server.open(database).await?;
+    pub async fn connect(config: &Config, channel: &str) -> Result<Self> {
+        let (client, mut connection) = config.connect(NoTls).await?;
         let (sender, notifications) = unbounded_channel();
         tokio::spawn(async move {
             // Ends with the connection, or when nobody wants to hear more.

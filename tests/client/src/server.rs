@@ -11,10 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, NoTls, Socket};
-
-pub type Connection = tokio_postgres::Connection<Socket, NoTlsStream>;
+use tokio_postgres::{Client, Config, NoTls};
 
 const SUPERUSER: &str = "postgres";
 const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
@@ -128,21 +125,18 @@ impl Server {
     }
 
     pub async fn connect_as(&self, user: &str, database: &str) -> Result<Client> {
-        let (client, connection) = self.open_as(user, database).await?;
+        let connected = self.config(database).user(user).connect(NoTls).await;
+        let (client, connection) = connected.with_context(|| format!("connecting to {database} as {user}"))?;
         // When the connection breaks, the client's next call says so.
         tokio::spawn(connection);
         Ok(client)
     }
 
-    /// A client and the connection that somebody must drive for it, as one does who wants to hear notifications.
-    pub async fn open(&self, database: &str) -> Result<(Client, Connection)> {
-        self.open_as(SUPERUSER, database).await
-    }
-
-    async fn open_as(&self, user: &str, database: &str) -> Result<(Client, Connection)> {
+    /// How to reach a database of this server.
+    pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
-        config.host_path(&self.dir).user(user).dbname(database);
-        config.connect(NoTls).await.with_context(|| format!("connecting to {database} as {user}"))
+        config.host_path(&self.dir).user(SUPERUSER).dbname(database);
+        config
     }
 
     /// A client program of this installation, such as pg_dump, pointed at this server.
@@ -152,7 +146,7 @@ impl Server {
         command
     }
 
-    /// Where a database of this server is, in the words of libpq: for a subscription, a standby, a client in another language.
+    /// The same in the words of libpq: for a subscription, a standby, a client in another language.
     pub fn conninfo(&self, database: &str) -> String {
         format!("host={} user={SUPERUSER} dbname={database}", self.dir.display())
     }

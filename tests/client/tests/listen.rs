@@ -87,7 +87,7 @@ async fn versions_are_named() -> Result<()> {
              SELECT tombstone.manage('record', version => 'version')",
         )
         .await?;
-    let mut listener = Listener::connect(&server, "versions", "tombstone").await?;
+    let mut listener = Listener::connect(&server.config("versions"), "tombstone").await?;
 
     client.batch_execute("SELECT tombstone.purge_versions('a', lim => 2)").await?;
     client.batch_execute("SELECT tombstone.tombstone_value_states('a', 3)").await?;
@@ -110,7 +110,7 @@ async fn versions_are_named() -> Result<()> {
 async fn a_batch_is_arrays_that_fit() -> Result<()> {
     let server = Server::shared()?;
     let (client, mut listener) = wellbores(&server, "batch", ", notify => 'batch', channel => 'Well bores'").await?;
-    let mut elsewhere = std::mem::replace(&mut listener, Listener::connect(&server, "batch", "Well bores").await?);
+    let mut elsewhere = std::mem::replace(&mut listener, Listener::connect(&server.config("batch"), "Well bores").await?);
 
     client.batch_execute("INSERT INTO record SELECT 'ä ' || n, 'kind', '' FROM generate_series(1, 3000) n").await?;
     client.batch_execute("UPDATE record SET deleted_at = now() WHERE kind = 'kind'").await?;
@@ -155,7 +155,7 @@ async fn an_id_too_long_to_be_said_fails_nothing() -> Result<()> {
              SELECT tombstone.manage('record', kind => 'kind')",
         )
         .await?;
-    let mut listener = Listener::connect(&server, "too_long", "tombstone").await?;
+    let mut listener = Listener::connect(&server.config("too_long"), "tombstone").await?;
     let mut reader = Reader::from_now(&client).await?;
 
     client.batch_execute("SELECT tombstone.soft_delete(repeat('x', 9000))").await?;
@@ -308,6 +308,6 @@ async fn wellbores(server: &Server, database: &str, options: &str) -> Result<(Cl
              SELECT tombstone.manage('record', kind => 'kind', redact => '{{\"body\": null}}'{options})"
         ))
         .await?;
-    let listener = Listener::connect(server, database, "tombstone").await?;
+    let listener = Listener::connect(&server.config(database), "tombstone").await?;
     Ok((client, listener))
 }
