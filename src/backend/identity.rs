@@ -119,11 +119,18 @@ pub fn row_security_binds(relation: pg_sys::Oid) -> bool {
     verdict as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED
 }
 
-/// Whether the caller may SELECT from `relation`, whole.
+/// Whether the caller may SELECT from `relation`, whole, and name it at all.
 pub fn may_read(relation: pg_sys::Oid) -> bool {
-    // SAFETY: a catalog look-up; a relation that is gone gives no rights.
+    let (select, usage) = (pg_sys::ACL_SELECT as pg_sys::AclMode, pg_sys::ACL_USAGE as pg_sys::AclMode);
+    // SAFETY: catalog look-ups; a relation that is gone gives no rights.
     unsafe {
-        pg_sys::pg_class_aclcheck(relation, caller(), pg_sys::ACL_SELECT as pg_sys::AclMode) == pg_sys::AclResult::ACLCHECK_OK
+        let schema = pg_sys::get_rel_namespace(relation);
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let of_schema = pg_sys::pg_namespace_aclcheck(schema, caller(), usage);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let of_schema = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, caller(), usage);
+        let of_table = pg_sys::pg_class_aclcheck(relation, caller(), select);
+        [of_schema, of_table].iter().all(|answer| *answer == pg_sys::AclResult::ACLCHECK_OK)
     }
 }
 

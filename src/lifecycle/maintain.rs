@@ -1,5 +1,6 @@
 //! maintain: what there is to do for managed tables from time to time. So far that is one thing: trimming the log.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use pgrx::datum::Interval;
@@ -18,7 +19,9 @@ use crate::table::{Managed, all_managed, not_managed, title};
 fn maintain(relation: Option<pg_sys::Oid>, max_runtime: Option<Interval>) -> Result<(), ErrorReport> {
     let maintain = || -> Result<()> {
         let until = Instant::now() + runtime(max_runtime)?;
-        let tables = owned(relation)?;
+        let mut tables = owned(relation)?;
+        // What stays longest goes first: a deletion over several tables goes with the last of its entries.
+        tables.sort_by(|one, other| other.event_retention.partial_cmp(&one.event_retention).unwrap_or(Ordering::Equal));
         if !tables.is_empty() {
             retention::store_tick()?;
         }
@@ -35,11 +38,14 @@ fn maintain(relation: Option<pg_sys::Oid>, max_runtime: Option<Interval>) -> Res
     maintain().map_err(Into::into)
 }
 
+/// Nobody waits longer, and every clock can count it.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 fn runtime(max_runtime: Option<Interval>) -> Result<Duration> {
     let microseconds = max_runtime
         .map(|most| (i128::from(most.months()) * 30 + i128::from(most.days())) * 86_400_000_000 + i128::from(most.micros()));
-    let microseconds = microseconds.and_then(|most| u64::try_from(most).ok()).filter(|most| *most > 0);
-    microseconds.map(Duration::from_micros).ok_or_else(|| {
+    let runtime = microseconds.filter(|most| *most > 0).map(|most| u64::try_from(most).map_or(LONGEST, Duration::from_micros));
+    runtime.map(|most| most.min(LONGEST)).ok_or_else(|| {
         Error::invalid("max_runtime must be longer than nothing").hint("It is an interval; 5 minutes by default.")
     })
 }

@@ -23,7 +23,7 @@ pub struct Cursor {
     pub within: Option<Within>,
 }
 
-/// A place inside a tick: what is new in `until`, up to and including record `ordinal` of entry `seq`.
+/// A place inside a tick: of what is new in `until`, all before record `ordinal` of entry `seq` is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Within {
     pub until: Snapshot,
@@ -90,7 +90,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// The cursor of a consumer who has got record `ordinal` of entry `seq`, and what came before it.
+    /// The cursor of a consumer who has got what comes before record `ordinal` of entry `seq`.
     pub fn at(&self, seq: i64, ordinal: usize) -> String {
         let mut cursor = String::with_capacity(self.head.len() + 32);
         cursor.push_str(&self.head);

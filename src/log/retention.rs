@@ -37,21 +37,27 @@ impl Statements {
             forget: Statement::new(
                 "DELETE FROM tombstone.tick WHERE tick < (
                      SELECT max(t.tick) FROM tombstone.tick t
-                     WHERE t.at < clock_timestamp() - (SELECT COALESCE(max(event_retention), interval '0') FROM tombstone.managed))",
+                     WHERE t.at < clock_timestamp() - (SELECT COALESCE(least(max(event_retention), interval '4000 years'), interval '0')
+                                                       FROM tombstone.managed))",
                 [] as [Oid; 0],
             ),
             due: Statement::new(
-                "SELECT seen::text FROM tombstone.tick WHERE at < clock_timestamp() - $1 ORDER BY tick DESC LIMIT 1",
+                "SELECT seen::text FROM tombstone.tick WHERE at < clock_timestamp() - least($1, interval '4000 years') ORDER BY tick DESC LIMIT 1",
                 [INTERVALOID],
             ),
+            // A deletion stays whole for as long as a part of it must: undo is all or nothing.
             trim: Statement::new(
                 "WITH gone AS (
-                     DELETE FROM tombstone.event
+                     DELETE FROM tombstone.event e
                      WHERE managed = $1 AND xid < pg_snapshot_xmax($2::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
+                       AND (e.op <> 'delete'
+                            OR NOT EXISTS (SELECT FROM tombstone.managed m
+                                           JOIN tombstone.event o ON o.managed = m.managed AND o.xid = e.xid AND o.op = 'delete'
+                                           WHERE m.event_retention IS NULL OR m.event_retention > $3))
                      RETURNING seq, xid
                  )
                  SELECT count(*), max(seq), (SELECT xid::text FROM gone ORDER BY xid DESC LIMIT 1) FROM gone",
-                [INT4OID, TEXTOID],
+                [INT4OID, TEXTOID, INTERVALOID],
             ),
             raise: Statement::new(
                 "INSERT INTO tombstone.floor AS f (managed, seen, last, seq) VALUES ($1, $2::pg_snapshot, $3::xid8, $4)
@@ -66,7 +72,7 @@ impl Statements {
             // No table remembers anything of them.
             clear_undone: Statement::new(
                 "DELETE FROM tombstone.undone u
-                 WHERE u.at < clock_timestamp() - (SELECT max(event_retention) FROM tombstone.managed)
+                 WHERE u.at < clock_timestamp() - (SELECT least(max(event_retention), interval '4000 years') FROM tombstone.managed)
                    AND NOT EXISTS (SELECT FROM tombstone.managed WHERE event_retention IS NULL)",
                 [] as [Oid; 0],
             ),
@@ -137,7 +143,7 @@ pub fn trim(managed: i32, retention: Interval) -> Result<i64> {
     with(|statements| {
         let due = statements.due.rows(&[DatumWithOid::from(retention)], |row| Ok(row.get::<String>(1)?))?;
         let Some(due) = due.into_iter().flatten().next() else { return Ok(0) };
-        let gone = statements.trim.rows(&[managed.into(), due.clone().into()], |row| {
+        let gone = statements.trim.rows(&[managed.into(), due.clone().into(), retention.into()], |row| {
             Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?, row.get::<String>(3)?))
         })?;
         match gone.into_iter().next() {

@@ -36,6 +36,11 @@ pub struct Logged {
 }
 
 impl Logged {
+    /// Where a reader goes on who has got record `ordinal`: there, or with the next entry.
+    fn after(&self, ordinal: usize) -> (i64, usize) {
+        if ordinal + 1 < self.records() { (self.seq, ordinal + 1) } else { (self.seq + 1, 0) }
+    }
+
     fn records(&self) -> usize {
         self.ids.whole.max(self.versions.whole)
     }
@@ -172,8 +177,8 @@ pub struct Stream {
     cursor: Cursor,
     /// The tick being read: what is new in here.
     until: Snapshot,
-    /// How far into it: entry and record.
-    after: Option<(i64, usize)>,
+    /// How far into it: the entry and the record in it that come next.
+    next: Option<(i64, usize)>,
     /// Up to which act of trimming the reader misses nothing: of one who began at the log's beginning as it was then.
     trimmed: i64,
 }
@@ -182,19 +187,19 @@ impl Stream {
     /// Reads these tables' events from the oldest one on that there is; what was trimmed up to `trimmed` is not missed.
     pub fn from_beginning(tables: Vec<i32>, trimmed: i64) -> Result<Stream> {
         let (now, cursor) = (tick::now(), tick::cursor_at(Snapshot::nothing())?);
-        Ok(Stream { tables, until: now.clone(), now, cursor, after: None, trimmed })
+        Ok(Stream { tables, until: now.clone(), now, cursor, next: None, trimmed })
     }
 
     /// Reads what comes after `after`, of these tables.
     pub fn after(after: Cursor, tables: Vec<i32>) -> Result<Stream> {
         let (now, here) = (tick::now(), tick::cursor_at(Snapshot::nothing())?);
         let Cursor { position, seen, within, .. } = after;
-        let (until, after, trimmed) = match within {
+        let (until, next, trimmed) = match within {
             Some(Within { until, seq, ordinal, trimmed }) => (until, Some((seq, ordinal)), trimmed),
             None => (seen.with(&now), None, 0),
         };
         let position = here.position.latest(position);
-        Ok(Stream { tables, now, cursor: Cursor { seen, position, ..here }, until, after, trimmed })
+        Ok(Stream { tables, now, cursor: Cursor { seen, position, ..here }, until, next, trimmed })
     }
 
     /// The next events, at most `most`; `None` where there are none yet.
@@ -220,7 +225,7 @@ impl Stream {
     /// Goes on to the tick that leads to `until`.
     fn begin(&mut self, until: Snapshot) {
         self.cursor.seen = self.cursor.seen.with(&self.until);
-        (self.until, self.after, self.trimmed) = (until, None, 0);
+        (self.until, self.next, self.trimmed) = (until, None, 0);
     }
 
     /// What is left of this tick, at most `most` events.
@@ -228,12 +233,11 @@ impl Stream {
         let places = self.cursor.in_tick(&self.until, self.trimmed);
         let mut events = Vec::new();
         let Some(arguments) = self.scan(most)? else { return Ok(Page { events, end: String::new() }) };
-        let after = self.after;
+        let next = self.next;
         let whole = with(|statements| {
             statements.page.scan(&arguments, FETCH, |row| {
                 // Of the entry that was read in part before, what is left.
-                let first =
-                    after.filter(|(seq, _)| Some(*seq) == seq_of(row)).map_or(0, |(_, ordinal)| ordinal.saturating_add(1));
+                let first = next.filter(|(seq, _)| Some(*seq) == seq_of(row)).map_or(0, |(_, ordinal)| ordinal);
                 let wanted = first..first.saturating_add(most - events.len());
                 // SAFETY: a row of this statement.
                 let entry = Rc::new(unsafe { logged(row, wanted) });
@@ -241,13 +245,14 @@ impl Stream {
                     if events.len() == most {
                         return Ok(ControlFlow::Break(()));
                     }
-                    events.push(Event { cursor: places.at(entry.seq, ordinal), entry: Rc::clone(&entry), ordinal });
+                    let (seq, next) = entry.after(ordinal);
+                    events.push(Event { cursor: places.at(seq, next), entry: Rc::clone(&entry), ordinal });
                 }
                 Ok(ControlFlow::Continue(()))
             })
         })?;
         let Some(last) = events.last() else { return Ok(Page { events, end: String::new() }) };
-        self.after = Some((last.entry.seq, last.ordinal));
+        self.next = Some(last.entry.after(last.ordinal));
         // The scan asks for as many entries as events were wanted, so one that ends with fewer events has seen all.
         let end = if whole && events.len() < most {
             self.begin(self.until.with(&self.now));
@@ -263,14 +268,14 @@ impl Stream {
         let seen = &self.cursor.seen;
         let formerly_open: Vec<u64> = seen.open().iter().copied().filter(|number| self.until.sees(*number)).collect();
         let written = self.writers_among(&formerly_open)?;
-        let first = match self.after {
+        let first = match self.next {
             Some((seq, _)) => Some(seq),
             None => self.first_from(seen.end())?,
         };
         if written.is_empty() && first.is_none() {
             return Ok(None);
         }
-        let from = self.after.map_or(0, |(seq, _)| seq);
+        let from = self.next.map_or(0, |(seq, _)| seq);
         // One more than wanted: the entry that was read in part before counts as well.
         let limit = most as i64 + 1;
         Ok(Some(vec![
