@@ -6,6 +6,7 @@ mod expressions;
 mod identity;
 mod keys;
 mod options;
+mod replay;
 mod subtransactions;
 
 /// Shorthand for tests: a statement that must succeed, and a value that must be there.
