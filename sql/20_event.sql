@@ -1,6 +1,6 @@
--- The log: what was deleted, restored and purged. Identity, never data.
+-- The log: what was deleted, restored and purged, and where wanted created and updated. Identity, never data.
 -- Appended to by the capture of each statement, one row for the many records of a statement;
--- users read it through views. Not carried by pg_dump: a log describes one server's past.
+-- users read it through replay() and views. Not carried by pg_dump: a log describes one server's past.
 
 -- Which log this is, drawn anew by each CREATE EXTENSION.
 CREATE TABLE tombstone.log (
@@ -105,7 +105,7 @@ CREATE TABLE tombstone.floor (
 COMMENT ON TABLE tombstone.floor IS
     'Up to where each table''s events have been trimmed: a cursor from before that is refused.';
 COMMENT ON COLUMN tombstone.floor.managed IS 'The managed table, as numbered in tombstone.managed.';
-COMMENT ON COLUMN tombstone.floor.seen IS 'What these transactions wrote is gone.';
+COMMENT ON COLUMN tombstone.floor.seen IS 'Nothing but what these transactions wrote is gone.';
 COMMENT ON COLUMN tombstone.floor.last IS 'The latest of those that had written anything.';
 COMMENT ON COLUMN tombstone.floor.seq IS 'The highest number of an entry that is gone.';
 COMMENT ON COLUMN tombstone.floor.raised IS 'Counts the times that something was trimmed, of any table.';

@@ -95,9 +95,9 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
     match ready {
         Some((place, batch, true)) => settle(place, batch),
         // Evaluating runs SQL, and that may come back here: the batch is out of the way meanwhile.
-        Some((_, mut batch, false)) => {
+        Some((place, mut batch, false)) => {
             batch.evaluate_kinds()?;
-            BATCHES.with_borrow_mut(|batches| batches.push(batch));
+            BATCHES.with_borrow_mut(|batches| batches.insert(place.min(batches.len()), batch));
             Ok(())
         }
         None => Ok(()),

@@ -57,9 +57,9 @@ impl Drop for Blanks {
 }
 
 thread_local! {
+    // Never dropped: at the process's end there is no memory context left to free a value in.
     /// The one used last: a statement's rows mostly have the same.
     static LAST: ManuallyDrop<RefCell<Option<Rc<Shape>>>> = ManuallyDrop::new(RefCell::default());
-    // Never dropped: at the process's end there is no memory context left to free a value in.
     /// The table of which a row has just left one partition, at this depth of statements: the row that arrives next is it,
     /// as its AFTER triggers are queued together.
     static MOVED: Cell<Option<(i32, u32)>> = const { Cell::new(None) };

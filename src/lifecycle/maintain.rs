@@ -1,6 +1,5 @@
 //! maintain: what there is to do for managed tables from time to time. So far that is one thing: trimming the log.
 
-use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use pgrx::datum::Interval;
@@ -19,9 +18,7 @@ use crate::table::{Managed, all_managed, not_managed, title};
 fn maintain(relation: Option<pg_sys::Oid>, max_runtime: Option<Interval>) -> Result<(), ErrorReport> {
     let maintain = || -> Result<()> {
         let until = Instant::now() + runtime(max_runtime)?;
-        let mut tables = owned(relation)?;
-        // What stays longest goes first: a deletion over several tables goes with the last of its entries.
-        tables.sort_by(|one, other| other.event_retention.partial_cmp(&one.event_retention).unwrap_or(Ordering::Equal));
+        let tables = owned(relation)?;
         if !tables.is_empty() {
             retention::store_tick()?;
         }

@@ -2,8 +2,10 @@
 //! is when an entry could first be read, not when its transaction began. What is gone is remembered as the table's floor,
 //! so that a cursor from before it is refused, and one from after it is not.
 
+use std::ops::ControlFlow;
+
 use pgrx::datum::{DatumWithOid, Interval};
-use pgrx::pg_sys;
+use pgrx::{FromDatum, pg_sys};
 
 use super::snapshot::Snapshot;
 use super::tick::{self, Cursor};
@@ -22,6 +24,9 @@ struct Statements {
     floors: Statement,
     clear_undone: Statement,
 }
+
+/// Floors fetched at once.
+const FETCH: i64 = 64;
 
 thread_local! {
     static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
@@ -45,18 +50,27 @@ impl Statements {
                 "SELECT seen::text FROM tombstone.tick WHERE at < clock_timestamp() - least($1, interval '4000 years') ORDER BY tick DESC LIMIT 1",
                 [INTERVALOID],
             ),
-            // A deletion stays whole for as long as a part of it must: undo is all or nothing.
+            // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing.
             trim: Statement::new(
-                "WITH gone AS (
-                     DELETE FROM tombstone.event e
+                "WITH old AS MATERIALIZED (
+                     SELECT seq, xid, op FROM tombstone.event
                      WHERE managed = $1 AND xid < pg_snapshot_xmax($2::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
-                       AND (e.op <> 'delete'
-                            OR NOT EXISTS (SELECT FROM tombstone.managed m
-                                           JOIN tombstone.event o ON o.managed = m.managed AND o.xid = e.xid AND o.op = 'delete'
-                                           WHERE m.event_retention IS NULL OR m.event_retention > $3))
-                     RETURNING seq, xid
+                 ), deletions AS MATERIALIZED (
+                     SELECT DISTINCT old.xid FROM old
+                     WHERE old.op = 'delete'
+                       AND NOT EXISTS (SELECT FROM tombstone.managed m
+                                       JOIN tombstone.event o ON o.managed = m.managed AND o.xid = old.xid AND o.op = 'delete'
+                                       WHERE m.event_retention IS NULL OR m.event_retention > $3)
+                 ), others AS (
+                     DELETE FROM tombstone.event e USING old WHERE e.seq = old.seq AND old.op <> 'delete'
+                     RETURNING e.managed, e.seq, e.xid
+                 ), deletes AS (
+                     DELETE FROM tombstone.event e USING tombstone.managed m, deletions d
+                     WHERE e.managed = m.managed AND e.xid = d.xid AND e.op = 'delete'
+                     RETURNING e.managed, e.seq, e.xid
                  )
-                 SELECT count(*), max(seq), (SELECT xid::text FROM gone ORDER BY xid DESC LIMIT 1) FROM gone",
+                 SELECT managed, max(seq), (array_agg(xid::text ORDER BY xid DESC))[1]
+                 FROM (TABLE others UNION ALL TABLE deletes) gone GROUP BY managed",
                 [INT4OID, TEXTOID, INTERVALOID],
             ),
             raise: Statement::new(
@@ -84,8 +98,7 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
     acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
 }
 
-/// What has been trimmed of a table's events: all that `seen` sees, the latest of them of transaction `last`, or with the
-/// number `seq`.
+/// What has been trimmed of a table's events: of what `seen` sees, up to transaction `last` and number `seq`.
 pub struct Floor {
     seen: Snapshot,
     last: u64,
@@ -97,9 +110,12 @@ pub struct Floor {
 impl Floor {
     /// Whether a reader may have missed something below the floor.
     pub fn is_above(&self, reader: &Cursor) -> bool {
-        let got_all_within =
-            reader.within.as_ref().is_some_and(|within| self.seq < within.seq || self.raised <= within.trimmed);
-        !got_all_within && self.hides_from(&reader.seen)
+        match &reader.within {
+            Some(within) if self.raised <= within.trimmed => false,
+            // All that is gone comes before the reader's place: of this tick it has got that, of later ones nothing.
+            Some(within) if self.seq < within.seq => self.hides_from(&reader.seen.with(&within.until)),
+            _ => self.hides_from(&reader.seen),
+        }
     }
 
     fn hides_from(&self, reader: &Snapshot) -> bool {
@@ -108,18 +124,30 @@ impl Floor {
     }
 }
 
-/// The floors of the tables of these numbers, as far as anything was ever trimmed of them.
+/// The floors of the tables of these numbers, as far as anything was ever trimmed of them: as the running statement sees them,
+/// which then sees the events above them.
 pub fn floors(tables: Vec<i32>) -> Result<Vec<(i32, Floor)>> {
     let floor = |seen: Option<String>, last: Option<String>, seq: Option<i64>, raised: Option<i64>| {
         Some(Floor { seen: Snapshot::from_pg(&seen?)?, last: last?.parse().ok()?, seq: seq?, raised: raised? })
     };
+    let mut floors = Vec::new();
     with(|statements| {
-        let floors = statements.floors.rows(&[tables.into()], |row| {
-            let managed: i32 = row.get(1)?.unwrap_or_default();
-            Ok(floor(row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?).map(|floor| (managed, floor)))
-        })?;
-        Ok(floors.into_iter().flatten().collect())
-    })
+        statements.floors.scan(&[tables.into()], FETCH, |row| {
+            // SAFETY: the columns of this statement, in its order.
+            let (managed, floor): (Option<i32>, _) =
+                unsafe { (read(row[0]), floor(read(row[1]), read(row[2]), read(row[3]), read(row[4]))) };
+            floors.extend(managed.zip(floor));
+            Ok(ControlFlow::Continue(()))
+        })
+    })?;
+    Ok(floors)
+}
+
+/// # Safety
+/// `value` is of the type that goes with `T`.
+unsafe fn read<T: FromDatum>(value: Option<pg_sys::Datum>) -> Option<T> {
+    // SAFETY: by contract of this function.
+    unsafe { T::from_datum(value?, false) }
 }
 
 /// Stores the tick that is now, unless nothing was committed since the last one; and drops those nobody needs.
@@ -138,31 +166,51 @@ pub fn store_tick() -> Result<()> {
     })
 }
 
-/// Trims the entries of the table numbered `managed` that are older than `retention`; returns how many.
-pub fn trim(managed: i32, retention: Interval) -> Result<i64> {
+/// Trims the entries of the table numbered `managed` that are older than `retention`, and with them what the same deletions
+/// took of other tables.
+pub fn trim(managed: i32, retention: Interval) -> Result<()> {
     with(|statements| {
         let due = statements.due.rows(&[DatumWithOid::from(retention)], |row| Ok(row.get::<String>(1)?))?;
-        let Some(due) = due.into_iter().flatten().next() else { return Ok(0) };
+        let Some(due) = due.into_iter().flatten().next() else { return Ok(()) };
         let gone = statements.trim.rows(&[managed.into(), due.clone().into(), retention.into()], |row| {
-            Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?, row.get::<String>(3)?))
+            Ok((row.get::<i32>(1)?, row.get::<i64>(2)?, row.get::<String>(3)?))
         })?;
-        match gone.into_iter().next() {
-            Some((entries, Some(seq), Some(last))) => {
-                statements.raise.execute(&[managed.into(), due.into(), last.into(), seq.into()])?;
-                Ok(entries)
-            }
-            _ => Ok(0),
+        for (table, seq, last) in gone {
+            statements.raise.execute(&[table.into(), due.clone().into(), last.into(), seq.into()])?;
         }
+        Ok(())
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::wal::Position;
+    use crate::log::cursor::Within;
     use crate::log::snapshot::tests::snapshots;
     use proptest::prelude::*;
 
     proptest! {
+        /// The same inside a tick: what was open when the tick began to be read comes with a later one, whatever its number.
+        #[test]
+        fn no_reader_inside_a_tick_does(
+            seen in snapshots(), reader in snapshots(), until in snapshots(), place in 0i64..20,
+            events in proptest::collection::vec((0u64..200, 0i64..20), 1..20),
+        ) {
+            let trimmed: Vec<(u64, i64)> = events.into_iter().filter(|(number, _)| seen.sees(*number)).collect();
+            if let (Some(last), Some(seq)) = (trimmed.iter().map(|(number, _)| *number).max(), trimmed.iter().map(|(_, seq)| *seq).max()) {
+                let floor = Floor { seen: seen.clone(), last, seq, raised: 1 };
+                let until = reader.with(&until);
+                let got = |(number, seq): &(u64, i64)| reader.sees(*number) || until.sees(*number) && *seq < place;
+                let within = Some(Within { until: until.clone(), seq: place, ordinal: 0, trimmed: 0 });
+                let position = Position { timeline: 1, lsn: 0 };
+                if !trimmed.iter().all(got) {
+                    let cursor = Cursor { incarnation: 0, position, seen: reader, within };
+                    prop_assert!(floor.is_above(&cursor));
+                }
+            }
+        }
+
         /// Whoever has not got an event that was trimmed is told so; whoever has got all that `seen` sees never is.
         #[test]
         fn no_reader_misses_anything_unsaid(seen in snapshots(), reader in snapshots(), events in proptest::collection::vec(0u64..200, 1..20)) {

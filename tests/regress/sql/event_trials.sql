@@ -172,6 +172,19 @@ CALL tombstone.maintain('brief');
 CALL tombstone.maintain('brief');
 SELECT undone_at IS NOT NULL AS undone FROM tombstone.deletions WHERE deletion = :deletion;
 
+-- As a whole it goes, too.
+CREATE TABLE twin (id int PRIMARY KEY, deleted_at timestamptz);
+SELECT tombstone.manage('twin', event_retention => '1 microsecond');
+INSERT INTO twin VALUES (1);
+INSERT INTO brief VALUES (3);
+BEGIN;
+UPDATE twin SET deleted_at = now() WHERE id = 1;
+UPDATE brief SET deleted_at = now() WHERE id = 3;
+COMMIT;
+SELECT max(deletion) AS deletion FROM tombstone.deletions \gset
+CALL tombstone.maintain('brief');
+SELECT count(*) FROM tombstone.deletions WHERE deletion = :deletion;
+
 -- One table's event_retention is no business of another's.
 DO $$ BEGIN
     PERFORM tombstone.configure('trials.phoenix', 'event_retention', '100000 years');
