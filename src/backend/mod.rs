@@ -7,6 +7,7 @@ pub mod ident;
 pub mod identity;
 pub mod invalidation;
 pub mod notify;
+pub mod owned;
 pub mod query;
 pub mod relation;
 pub mod snapshot;

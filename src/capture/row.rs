@@ -8,6 +8,8 @@ use pgrx::datum::DatumWithOid;
 use pgrx::htup::heap_getattr_raw;
 use pgrx::{FromDatum, pg_sys};
 
+use crate::backend::owned::Owned;
+
 /// Rows are kept up to this many, or this many bytes of them; their kinds are then evaluated at once.
 const MOST_ROWS: usize = 512;
 const MOST_WORDS: usize = (1 << 20) / size_of::<u64>();
@@ -42,8 +44,7 @@ impl RowOf<'_> {
 #[derive(Default)]
 pub struct Rows {
     row_type: Option<pg_sys::Oid>,
-    /// Composite values; in words, as these are aligned.
-    values: Vec<Box<[u64]>>,
+    values: Vec<Owned>,
     words: usize,
 }
 
@@ -62,23 +63,22 @@ impl Rows {
     /// # Safety
     /// `row` has its tuple and descriptor still.
     pub unsafe fn push(&mut self, row: &RowOf) {
-        // SAFETY: by contract of this function; a composite value begins with its length in bytes.
-        unsafe {
+        // SAFETY: by contract of this function.
+        let value = unsafe {
             let value = pg_sys::heap_copy_tuple_as_datum(row.tuple, row.shape);
-            let bytes = pgrx::varsize(value.cast_mut_ptr());
-            let mut words = vec![0u64; bytes.div_ceil(size_of::<u64>())].into_boxed_slice();
-            core::ptr::copy_nonoverlapping(value.cast_mut_ptr::<u8>(), words.as_mut_ptr().cast(), bytes);
+            let owned = Owned::copy_of(value);
             pg_sys::pfree(value.cast_mut_ptr());
-            self.row_type = Some(row.row_type());
-            self.words += words.len();
-            self.values.push(words);
-        }
+            owned
+        };
+        self.row_type = Some(row.row_type());
+        self.words += value.words();
+        self.values.push(value);
     }
 
     /// Their type, and an array of them as a parameter; `None` where there are none.
     pub fn argument<'a>(&self) -> Option<(pg_sys::Oid, DatumWithOid<'a>)> {
         let row_type = self.row_type.filter(|_| !self.values.is_empty())?;
-        let mut values: Vec<pg_sys::Datum> = self.values.iter().map(|words| pg_sys::Datum::from(words.as_ptr())).collect();
+        let mut values: Vec<pg_sys::Datum> = self.values.iter().map(Owned::datum).collect();
         // SAFETY: builds an array of values of this composite type; the parameter is typed as that array.
         unsafe {
             let (count, alignment) = (values.len() as i32, pg_sys::TYPALIGN_DOUBLE as core::ffi::c_char);

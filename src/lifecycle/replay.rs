@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use pgrx::datum::{JsonB, TimestampWithTimeZone};
+use pgrx::datum::{AnyElement, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
@@ -13,6 +13,7 @@ use super::layout::{self, Standing};
 use super::readable_keys;
 use super::rows::Rows;
 use crate::backend::identity::{may_read, row_security_binds};
+use crate::backend::owned::Owned;
 use crate::backend::relation::{LockFor, lock};
 use crate::error::{Error, Result};
 use crate::log::retention::{self, Floor};
@@ -29,7 +30,7 @@ struct Line {
     event: Event,
     relation: pg_sys::Oid,
     deleted_at: Option<TimestampWithTimeZone>,
-    data: Option<JsonB>,
+    data: Option<Owned>,
 }
 
 /// The log's end now (DESIGN §4).
@@ -66,7 +67,7 @@ fn replay(
             name!(deleted_at, Option<TimestampWithTimeZone>),
             name!(cause, String),
             name!(actor, String),
-            name!(data, Option<JsonB>),
+            name!(data, Option<AnyElement>),
             name!(restored, bool),
             name!(deletion, Option<i64>),
         ),
@@ -106,7 +107,8 @@ fn replay(
             deleted_at,
             entry.cause.clone(),
             entry.actor.clone(),
-            data,
+            // SAFETY: a value of the type it says.
+            data.and_then(|data| unsafe { AnyElement::from_polymorphic_datum(data.to_datum(), false, pg_sys::JSONBOID) }),
             entry.restored,
             entry.deletion,
         )
@@ -228,7 +230,7 @@ fn in_truth(events: Vec<Event>, tables: &Tables, with_data: bool) -> Result<Vec<
 /// How the records of some events of one table stand, in the events' order: `None` of one that is gone.
 struct Truth {
     standings: std::vec::IntoIter<Option<Standing>>,
-    data: HashMap<usize, JsonB>,
+    data: HashMap<usize, Owned>,
     next: usize,
 }
 
@@ -252,7 +254,7 @@ impl Truth {
     }
 
     /// Of the next event; `None` where its record is gone.
-    fn next(&mut self) -> Option<(Standing, Option<JsonB>)> {
+    fn next(&mut self) -> Option<(Standing, Option<Owned>)> {
         let (standing, data) = (self.standings.next().flatten(), self.data.remove(&self.next));
         self.next += 1;
         Some((standing?, data))

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use pgrx::datum::{JsonB, TimestampWithTimeZone};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
 use super::{Found, Layout, Lock, Standing};
 use crate::backend::ident::literal;
+use crate::backend::owned::Owned;
 use crate::error::Result;
 use crate::lifecycle::rows::{Clause, Rows};
 use crate::log::event::stamp_argument;
@@ -105,14 +106,20 @@ impl Layout for InPlace {
         Ok(standings)
     }
 
-    fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, JsonB>> {
+    fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, Owned>> {
         let statement = table.statement(Purpose("data", rows.name(), 0), || {
             let Clause { from, condition, types, ordinal } = rows.clause(table);
             let from = joined(",", &from);
             (format!("SELECT {ordinal}, pg_catalog.to_jsonb(t) FROM {} AS t{from} WHERE {condition}", table.sql()), types)
         });
-        let found = statement.rows(&rows.arguments(table), |row| Ok((row.get::<i64>(1)?, row.get::<JsonB>(2)?)))?;
-        Ok(found.into_iter().filter_map(|(key, data)| Some((key? as usize - 1, data?))).collect())
+        let mut data = HashMap::new();
+        statement.each_row(&rows.arguments(table), |values| {
+            if let [Some(ordinal), Some(json)] = values {
+                // SAFETY: the second column is jsonb. Its values are handed on as they are: JSON of ours would be another's.
+                data.insert(ordinal.value() - 1, unsafe { Owned::copy_of(*json) });
+            }
+        })?;
+        Ok(data)
     }
 }
 

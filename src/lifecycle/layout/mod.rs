@@ -4,8 +4,7 @@ mod in_place;
 
 use std::collections::HashMap;
 
-use pgrx::datum::JsonB;
-
+use crate::backend::owned::Owned;
 use crate::error::Result;
 use crate::lifecycle::rows::Rows;
 use crate::table::Table;
@@ -50,8 +49,8 @@ pub trait Layout {
     fn find(&self, table: &Table, rows: &Rows, lock: Lock) -> Result<Vec<Found>>;
     /// How the records stand, in the order of the keys: live if any version is, `None` where no row is left.
     fn standings(&self, table: &Table, rows: &Rows) -> Result<Vec<Option<Standing>>>;
-    /// The rows as JSON, by the place of their key.
-    fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, JsonB>>;
+    /// The rows as jsonb, by the place of their key.
+    fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, Owned>>;
 }
 
 /// The layout of `table`.

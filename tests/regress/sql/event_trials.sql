@@ -264,6 +264,13 @@ SELECT id, data FROM tombstone.replay(NULL, relations => '{trap}', with_data => 
 DROP TABLE trap;
 DROP TYPE bait CASCADE;
 
+-- JSON comes as it is, however deep, whatever it looks like.
+CREATE TABLE deep (id int PRIMARY KEY, j jsonb, deleted_at timestamptz);
+SELECT tombstone.manage('deep', notify => 'none');
+INSERT INTO deep VALUES (1, (repeat('[', 200) || repeat(']', 200))::jsonb), (2, '{"$serde_json::private::Number": "12"}'), (3, '1e400');
+UPDATE deep SET deleted_at = now();
+SELECT d.id, r.data -> 'j' = d.j AS same FROM deep d JOIN tombstone.replay(NULL, relations => '{deep}', with_data => true) r ON r.id = d.id::text ORDER BY d.id;
+
 -- From the beginning, page by page, also after something was trimmed.
 TRUNCATE tombstone.event, tombstone.floor;
 TRUNCATE diary;
