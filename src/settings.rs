@@ -1,10 +1,17 @@
-//! The settings (GUCs) a session may have. The prefix `tombstone` is ours: a misspelt setting is refused.
+//! The settings (GUCs). The prefix `tombstone` is ours: a misspelt setting is refused.
 
 use std::ffi::CString;
+use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 static DEFAULT_TABLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+static NAPTIME: GucSetting<i32> = GucSetting::<i32>::new(60);
+static RELAY: GucSetting<bool> = GucSetting::<bool>::new(true);
+static RATE: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(100);
+static LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2000);
 
 /// Defines the settings; called at load.
 pub fn init() {
@@ -15,6 +22,62 @@ pub fn init() {
         &DEFAULT_TABLE,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"tombstone.enabled",
+        c"Whether workers expire, purge and trim.",
+        c"Off: they stay, and do nothing; CALL tombstone.maintain() works all the same.",
+        &ENABLED,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tombstone.naptime",
+        c"How often, at most, a worker looks for what is due.",
+        c"In seconds. The log's trimming and retries keep to it as well.",
+        &NAPTIME,
+        1,
+        86_400,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_bool_guc(
+        c"tombstone.relay",
+        c"Whether NOTIFY is sent by a relay process instead of in the writers' transactions.",
+        c"Postgres lets only one transaction that notifies commit at a time.",
+        &RELAY,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tombstone.rate",
+        c"How many rows a second expiry and purge may write in one table.",
+        c"Rows taken by cascade count. 0: as many as can be.",
+        &RATE,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tombstone.batch_time",
+        c"How long one batch of expiry or purge should take.",
+        c"In milliseconds. The number of rows in a batch adapts to it; each batch is a transaction.",
+        &BATCH_TIME,
+        1,
+        60_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"tombstone.lock_timeout",
+        c"How long a batch of expiry or purge waits for a lock on a table.",
+        c"In milliseconds. Rows that are locked are never waited for, but left to the next pass. 0: for ever.",
+        &LOCK_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
     );
     // SAFETY: reserves a prefix of setting names, at load.
     unsafe {
@@ -28,4 +91,34 @@ pub fn init() {
 /// `tombstone.default_table`, if set.
 pub fn default_table() -> Option<String> {
     DEFAULT_TABLE.get().map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
+}
+
+/// `tombstone.enabled`.
+pub fn enabled() -> bool {
+    ENABLED.get()
+}
+
+/// `tombstone.naptime`.
+pub fn naptime() -> Duration {
+    Duration::from_secs(NAPTIME.get().unsigned_abs().into())
+}
+
+/// `tombstone.relay`.
+pub fn relay() -> bool {
+    RELAY.get()
+}
+
+/// `tombstone.rate`, in rows a second; `None`: no limit.
+pub fn rate() -> Option<u32> {
+    Some(RATE.get().unsigned_abs()).filter(|rate| *rate > 0)
+}
+
+/// `tombstone.batch_time`.
+pub fn batch_time() -> Duration {
+    Duration::from_millis(BATCH_TIME.get().unsigned_abs().into())
+}
+
+/// `tombstone.lock_timeout`, as Postgres' setting of that name takes it: in milliseconds, 0 for ever.
+pub fn lock_timeout() -> i32 {
+    LOCK_TIMEOUT.get()
 }
