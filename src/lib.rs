@@ -1,7 +1,7 @@
 //! pg_tombstone: a deletion lifecycle for PostgreSQL tables. This file is the map.
 //!
-//! `lifecycle` (the doors) and `capture` (the triggers) use `log`, which uses `table` (what is managed), which uses
-//! `backend` (the server we live in). Arrows run that way only.
+//! `worker` (the processes), `lifecycle` (the doors) and `capture` (the triggers) use `log`, which uses `table` (what is
+//! managed), which uses `backend` (the server we live in). Arrows run that way only.
 
 mod backend;
 mod capture;
@@ -10,6 +10,8 @@ mod lifecycle;
 mod log;
 mod settings;
 mod table;
+#[allow(dead_code, reason = "being built")]
+mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pgrx-tests/mod.rs"]
@@ -31,6 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     table::init();
     capture::init();
+    worker::init();
 }
 
 /// What `cargo test` with `pg_test` asks of the crate root.

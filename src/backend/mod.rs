@@ -3,11 +3,13 @@
 
 pub mod executor;
 pub mod expression;
+pub mod extension;
 pub mod ident;
 pub mod identity;
 pub mod invalidation;
 pub mod notify;
 pub mod owned;
+pub mod process;
 pub mod query;
 pub mod relation;
 pub mod snapshot;

@@ -38,6 +38,12 @@ pub fn reworded<T>(act: impl FnOnce() -> T, reword: impl Fn(Error) -> Error) -> 
     }
 }
 
+/// Runs `act`; an error that Postgres raises in it is made ours, whichever it is, and a panic too. The transaction stays doomed:
+/// whoever gets the `Err` must raise it or roll back.
+pub fn caught_all<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(act)?
+}
+
 /// `Ok` of what came of `act`, an error raised by Postgres made ours; `Err` of what is to be raised on.
 ///
 /// Postgres' own copy of the error is gone when this returns, so it is ours, not the original, that is raised on.

@@ -1,6 +1,6 @@
 //! Where the transaction stands, and what must happen when it or a part of it ends.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use pgrx::{pg_guard, pg_sys};
 
@@ -11,19 +11,27 @@ pub struct Watch {
     /// It is about to commit, and all is written: the last moment to announce it. A prepared transaction is announced by
     /// nobody here: Postgres refuses to prepare one that notifies.
     pub before_commit: fn(),
-    /// It ended, either way.
+    /// It has committed, and others see what it wrote. Nothing may fail any more.
+    pub committed: fn(),
+    /// It ended, either way. Comes after `committed`.
     pub ended: fn(),
     /// This subtransaction and those inside it were rolled back.
     pub rolled_back: fn(pg_sys::SubTransactionId),
 }
 
 thread_local! {
-    static WATCH: Cell<Option<&'static Watch>> = const { Cell::new(None) };
+    static WATCHES: RefCell<Vec<&'static Watch>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Registers the one watch of the session; called at load.
+/// Registers a watch, to be told after those registered before; called at load.
 pub fn watch(watch: &'static Watch) {
-    WATCH.set(Some(watch));
+    let is_first = WATCHES.with_borrow_mut(|watches| {
+        watches.push(watch);
+        watches.len() == 1
+    });
+    if !is_first {
+        return;
+    }
     // SAFETY: registers two functions that live as long as the library.
     unsafe {
         pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
@@ -74,15 +82,25 @@ pub fn started() -> i64 {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut core::ffi::c_void) {
     use pg_sys::XactEvent::*;
-    let Some(watch) = WATCH.get() else { return };
     match event {
         XACT_EVENT_PRE_COMMIT => {
-            (watch.before_end)();
-            (watch.before_commit)();
+            tell(|watch| (watch.before_end)());
+            tell(|watch| (watch.before_commit)());
         }
-        XACT_EVENT_PRE_PREPARE => (watch.before_end)(),
-        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => (watch.ended)(),
+        XACT_EVENT_PRE_PREPARE => tell(|watch| (watch.before_end)()),
+        XACT_EVENT_COMMIT => {
+            tell(|watch| (watch.committed)());
+            tell(|watch| (watch.ended)());
+        }
+        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => tell(|watch| (watch.ended)()),
         _ => (),
+    }
+}
+
+/// Tells every watch, in turn. What it is told may end the transaction, and lead here again.
+fn tell(news: impl Fn(&Watch)) {
+    for i in 0..WATCHES.with_borrow(Vec::len) {
+        news(WATCHES.with_borrow(|watches| watches[i]));
     }
 }
 
@@ -93,9 +111,7 @@ unsafe extern "C-unwind" fn on_subtransaction(
     _parent: pg_sys::SubTransactionId,
     _argument: *mut core::ffi::c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
-        && let Some(watch) = WATCH.get()
-    {
-        (watch.rolled_back)(subtransaction);
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        tell(|watch| (watch.rolled_back)(subtransaction));
     }
 }

@@ -19,6 +19,7 @@ pub fn init() {
     transaction::watch(&transaction::Watch {
         before_end: pending::settle_last,
         before_commit: notify::send_all,
+        committed: || (),
         ended: || {
             trigger::forget_moved(0);
             pending::forget_all();
