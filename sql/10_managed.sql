@@ -1,6 +1,16 @@
 -- What is managed: one row a table, one column an option.
 -- Written only by manage(), configure() and unmanage(); carried by pg_dump.
 
+-- Which log this is, drawn anew by each CREATE EXTENSION.
+CREATE TABLE tombstone.log (
+    incarnation uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO tombstone.log DEFAULT VALUES;
+
+COMMENT ON TABLE tombstone.log IS
+    'One row: which log this is. A cursor of another log is refused; tables managed beside another log came with a dump.';
+COMMENT ON COLUMN tombstone.log.incarnation IS 'Drawn at random when the extension was created.';
+
 CREATE TABLE tombstone.managed (
     managed         integer  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     relation        regclass NOT NULL UNIQUE,
@@ -18,6 +28,11 @@ CREATE TABLE tombstone.managed (
     notify          text     NOT NULL CHECK (notify IN ('record', 'batch', 'none')),
     channel         name     NOT NULL CHECK (channel <> ''),
     event_retention interval CHECK (event_retention > interval '0'),
+    max_purge       bigint   CHECK (max_purge >= 0),
+    home            uuid     NOT NULL,
+    paused_at       timestamptz,
+    paused_by       text,
+    CONSTRAINT paused_by_somebody CHECK ((paused_at IS NULL) = (paused_by IS NULL)),
     CONSTRAINT age_counts_from_somewhere CHECK (expire_after IS NULL OR expire_from IS NOT NULL)
 );
 
@@ -40,16 +55,42 @@ COMMENT ON COLUMN tombstone.managed.events IS 'Which changes become events: dele
 COMMENT ON COLUMN tombstone.managed.notify IS 'How events are announced: one NOTIFY a record, one a batch, or none.';
 COMMENT ON COLUMN tombstone.managed.channel IS 'The NOTIFY channel.';
 COMMENT ON COLUMN tombstone.managed.event_retention IS 'How long events stay; NULL: for ever.';
+COMMENT ON COLUMN tombstone.managed.max_purge IS 'More records than this no run expires or purges: it takes none, and says so; NULL: no limit.';
+COMMENT ON COLUMN tombstone.managed.home IS 'The log beside which the table was managed or resumed; another one''s: it was restored from a dump, and waits for resume().';
+COMMENT ON COLUMN tombstone.managed.paused_at IS 'Since when pause() keeps expiry and purge away; NULL: it does not.';
+COMMENT ON COLUMN tombstone.managed.paused_by IS 'Who paused it.';
 
 -- A table's OID changes on dump and restore; regclass is dumped by name, and the number stays.
 SELECT pg_catalog.pg_extension_config_dump('tombstone.managed', '');
 SELECT pg_catalog.pg_extension_config_dump('tombstone.managed_managed_seq', '');
 
+-- A backup restored today is not to be purged today: its tables wait until somebody has looked.
+CREATE FUNCTION tombstone.on_restored() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+BEGIN
+    IF EXISTS (SELECT FROM restored WHERE home <> (SELECT incarnation FROM tombstone.log)) THEN
+        RAISE NOTICE USING
+            MESSAGE = 'the managed tables of this dump are paused: nothing is expired or purged',
+            HINT = 'When it may be: SELECT tombstone.resume(); what would go then: SELECT * FROM tombstone.preview();';
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tombstone.on_restored() IS
+    'Trigger of tombstone.managed: says, when a dump is restored, that its tables are paused.';
+CREATE TRIGGER on_restored AFTER INSERT ON tombstone.managed
+    REFERENCING NEW TABLE AS restored FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_restored();
+
 CREATE VIEW tombstone.tables WITH (security_barrier) AS
 SELECT m.relation, m.layout, m.id, m.version, m.deleted_at, m.redact, m.kind, m.owners,
-       m.retention, m.expire_after, m.expire_from, m.events, m.notify, m.channel, m.event_retention
+       m.retention, m.expire_after, m.expire_from, m.events, m.notify, m.channel, m.event_retention, m.max_purge,
+       m.paused_at IS NOT NULL OR m.home <> log.incarnation AS paused,
+       CASE WHEN m.paused_at IS NOT NULL THEN pg_catalog.format('pause() by %s, %s', m.paused_by, m.paused_at)
+            WHEN m.home <> log.incarnation THEN 'restored from a dump; resume() when it may be expired and purged' END AS why_paused
 FROM tombstone.managed m
 JOIN pg_catalog.pg_class c ON c.oid = m.relation
+CROSS JOIN tombstone.log
 WHERE pg_catalog.has_any_column_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE')
 ORDER BY m.managed;
 
@@ -70,5 +111,8 @@ COMMENT ON COLUMN tombstone.tables.events IS 'Which changes become events.';
 COMMENT ON COLUMN tombstone.tables.notify IS 'How events are announced.';
 COMMENT ON COLUMN tombstone.tables.channel IS 'On which channel.';
 COMMENT ON COLUMN tombstone.tables.event_retention IS 'How long events stay; NULL: for ever.';
+COMMENT ON COLUMN tombstone.tables.max_purge IS 'The most records that one run may expire or purge; NULL: no limit.';
+COMMENT ON COLUMN tombstone.tables.paused IS 'Whether expiry and purge leave it alone.';
+COMMENT ON COLUMN tombstone.tables.why_paused IS 'Who paused it and when, or that it came with a dump.';
 
 GRANT SELECT ON tombstone.tables TO PUBLIC;

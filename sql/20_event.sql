@@ -2,16 +2,6 @@
 -- Appended to by the capture of each statement, one row for the many records of a statement;
 -- users read it through replay() and views. Not carried by pg_dump: a log describes one server's past.
 
--- Which log this is, drawn anew by each CREATE EXTENSION.
-CREATE TABLE tombstone.log (
-    incarnation uuid NOT NULL DEFAULT gen_random_uuid()
-);
-INSERT INTO tombstone.log DEFAULT VALUES;
-
-COMMENT ON TABLE tombstone.log IS
-    'One row: which log this is. A cursor of another log is refused.';
-COMMENT ON COLUMN tombstone.log.incarnation IS 'Drawn at random when the extension was created.';
-
 CREATE TABLE tombstone.event (
     seq           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xid           xid8        NOT NULL,
@@ -69,7 +59,7 @@ COMMENT ON COLUMN tombstone.event.versions IS 'The versions, where the table has
 COMMENT ON COLUMN tombstone.event.kinds IS 'The kinds, where the table has a kind: parallel to the records, or one for all.';
 COMMENT ON COLUMN tombstone.event.deleted_at IS 'The stamp a soft delete put on these rows: what tells its tombstones from those of another deletion.';
 COMMENT ON COLUMN tombstone.event.redacted IS 'True where the soft delete blanked columns.';
-COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of what followed a foreign key; undo.';
+COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of what followed a foreign key; undo; expiry and retention, of what was due.';
 COMMENT ON COLUMN tombstone.event.actor IS 'The role that acted, as SET ROLE or the login had it.';
 COMMENT ON COLUMN tombstone.event.reason IS 'What the caller of soft_delete() gave as the reason.';
 
@@ -149,7 +139,7 @@ COMMENT ON COLUMN tombstone.deletions.deletion IS 'The number undo() takes.';
 COMMENT ON COLUMN tombstone.deletions.at IS 'Start of the deleting transaction.';
 COMMENT ON COLUMN tombstone.deletions.actor IS 'Who deleted.';
 COMMENT ON COLUMN tombstone.deletions.reason IS 'Why, as soft_delete() was told.';
-COMMENT ON COLUMN tombstone.deletions.cause IS 'What began it: user, or cascade.';
+COMMENT ON COLUMN tombstone.deletions.cause IS 'What began it: user, cascade, expiry or retention.';
 COMMENT ON COLUMN tombstone.deletions.relations IS 'Records deleted in each table, as {"table": count}.';
 COMMENT ON COLUMN tombstone.deletions.records IS 'Records deleted in all.';
 COMMENT ON COLUMN tombstone.deletions.undone_at IS 'When undo() took it back.';

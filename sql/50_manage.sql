@@ -15,11 +15,12 @@ CREATE FUNCTION tombstone.manage(
     events          text     DEFAULT 'delete',
     notify          text     DEFAULT 'record',
     channel         name     DEFAULT 'tombstone',
-    event_retention interval DEFAULT '30 days'
+    event_retention interval DEFAULT '30 days',
+    max_purge       bigint   DEFAULT NULL
 ) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'manage_wrapper';
 COMMENT ON FUNCTION tombstone.manage IS
-    'Puts a table under management. You must own it. Every option is checked now. id: the primary key unless given. deleted_at: the column of that name unless given, added where missing. redact: {"column": value, …} blanked by a soft delete, for ever. kind, owners, expire_from: SQL expressions over the row, resolved with search_path = pg_catalog. retention, event_retention: NULL keeps for ever.';
+    'Puts a table under management. You must own it. Every option is checked now. id: the primary key unless given. deleted_at: the column of that name unless given, added where missing. redact: {"column": value, …} blanked by a soft delete, for ever. kind, owners, expire_from: SQL expressions over the row, resolved with search_path = pg_catalog. retention, event_retention: NULL keeps for ever. max_purge: a run that would expire or purge more records takes none; NULL: no limit.';
 
 CREATE FUNCTION tombstone.configure(relation regclass, option text, value text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'configure_wrapper';

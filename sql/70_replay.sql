@@ -17,8 +17,3 @@ CREATE FUNCTION tombstone.cursor() RETURNS text
     LANGUAGE c AS 'MODULE_PATHNAME', 'cursor_wrapper';
 COMMENT ON FUNCTION tombstone.cursor IS
     'The log''s end now. In one REPEATABLE READ transaction take it and read the tables: replay from it brings all that came after, and nothing of what was read.';
-
-CREATE PROCEDURE tombstone.maintain(relation regclass DEFAULT NULL, max_runtime interval DEFAULT '5 min')
-    LANGUAGE c AS 'MODULE_PATHNAME', 'maintain_wrapper';
-COMMENT ON PROCEDURE tombstone.maintain IS
-    'Trims the log of the tables you own: events older than event_retention go.';

@@ -61,6 +61,11 @@ impl Error {
         Error::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
     }
 
+    /// 25001: not inside a transaction block.
+    pub fn in_transaction(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message)
+    }
+
     /// 0A000: a thing this version does not do.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
@@ -97,6 +102,29 @@ impl Error {
         self.code == PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
     }
 
+    /// Whether somebody wanted the statement to end.
+    pub fn is_cancellation(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+    }
+
+    /// Whether it may lie with single records, so that others can be written without them: unlike a wrong definition, a lock
+    /// or a lack of something, which is the same for all.
+    pub fn may_be_of_a_record(&self) -> bool {
+        use PgSqlErrorCode::*;
+        let classes = [
+            ERRCODE_CONNECTION_EXCEPTION,
+            ERRCODE_FEATURE_NOT_SUPPORTED,
+            ERRCODE_INVALID_TRANSACTION_STATE,
+            ERRCODE_TRANSACTION_ROLLBACK,
+            ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+            ERRCODE_INSUFFICIENT_RESOURCES,
+            ERRCODE_QUERY_CANCELED,
+            ERRCODE_SYSTEM_ERROR,
+        ];
+        let of_all = [ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE].contains(&self.code);
+        !of_all && !classes.iter().any(|class| class_of(*class) == class_of(self.code))
+    }
+
     pub fn code(&self) -> PgSqlErrorCode {
         self.code
     }
@@ -108,6 +136,11 @@ impl Error {
             None => self.message.clone(),
         }
     }
+}
+
+/// The first two characters of an SQLSTATE, as Postgres packs them.
+fn class_of(code: PgSqlErrorCode) -> isize {
+    code as isize & 0xFFF
 }
 
 impl From<Error> for ErrorReport {

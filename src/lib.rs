@@ -27,6 +27,7 @@ pgrx::extension_sql_file!("../sql/40_trigger.sql", name = "trigger", requires = 
 pgrx::extension_sql_file!("../sql/50_manage.sql", name = "manage", requires = ["trigger"]);
 pgrx::extension_sql_file!("../sql/60_lifecycle.sql", name = "lifecycle", requires = ["manage"]);
 pgrx::extension_sql_file!("../sql/70_replay.sql", name = "replay", requires = ["lifecycle"]);
+pgrx::extension_sql_file!("../sql/80_maintenance.sql", name = "maintenance", requires = ["replay"]);
 
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {

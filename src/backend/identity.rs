@@ -41,19 +41,23 @@ pub fn writing_as<T>(role: pg_sys::Oid, act: impl FnOnce() -> T) -> T {
 struct Switched {
     role: pg_sys::Oid,
     context: i32,
-    guc_level: Option<i32>,
+    guc_level: i32,
 }
 
 impl Switched {
     fn to(role: pg_sys::Oid, restriction: u32) -> Self {
-        let mut before = Switched { role: pg_sys::InvalidOid, context: 0, guc_level: None };
+        let mut before = Switched { role: pg_sys::InvalidOid, context: 0, guc_level: 0 };
         // SAFETY: saves and sets backend-local state; an error's (sub)transaction abort restores both by itself.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut before.role, &mut before.context);
             let context = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS | restriction;
             pg_sys::SetUserIdAndSecContext(role, before.context | context as i32);
+            before.guc_level = pg_sys::NewGUCNestLevel();
         }
-        before.guc_level = pin(&[(c"search_path", PINNED_SEARCH_PATH)]);
+        const PINNED: [(&CStr, &CStr); 1] = [(c"search_path", PINNED_SEARCH_PATH)];
+        if differ(&PINNED) {
+            set(&PINNED);
+        }
         before
     }
 }
@@ -63,33 +67,45 @@ impl Drop for Switched {
         if std::thread::panicking() {
             return; // the abort that follows restores role and settings
         }
-        unpin(self.guc_level);
-        // SAFETY: restores what `to` saved.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) };
+        // SAFETY: closes the nest level that `to` opened and restores what it saved. Whatever that role's code has set in the
+        // meantime goes with the level: nothing of it is left for the role that goes on.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, self.guc_level);
+            pg_sys::SetUserIdAndSecContext(self.role, self.context);
+        }
     }
 }
 
 /// Runs `act` with `settings` in force, whatever the session has set.
 pub fn with_settings<T>(settings: &[(&CStr, &CStr)], act: impl FnOnce() -> T) -> T {
-    let level = pin(settings);
+    if !differ(settings) {
+        return act();
+    }
+    // SAFETY: a nest level, closed below or by the abort of an error.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    set(settings);
     let value = act();
-    unpin(level);
+    // SAFETY: as above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
     value
 }
 
-/// Sets `settings` until `unpin`; `None` where all of them are so already.
-fn pin(settings: &[(&CStr, &CStr)]) -> Option<i32> {
-    // SAFETY: a GUC nest level, closed by `unpin` or by the abort of an error.
-    unsafe {
-        let differs = settings.iter().any(|(name, value)| {
+/// Whether one of `settings` is not in force already.
+fn differ(settings: &[(&CStr, &CStr)]) -> bool {
+    settings.iter().any(|(name, value)| {
+        // SAFETY: reads a setting; its text is compared at once.
+        unsafe {
             let current = pg_sys::GetConfigOption(name.as_ptr(), true, false);
             current.is_null() || CStr::from_ptr(current) != *value
-        });
-        if !differs {
-            return None;
         }
-        let level = pg_sys::NewGUCNestLevel();
-        for (name, value) in settings {
+    })
+}
+
+/// Sets `settings` for the rest of the innermost nest level.
+fn set(settings: &[(&CStr, &CStr)]) {
+    for (name, value) in settings {
+        // SAFETY: sets a setting, to be restored when its nest level is closed, or by the abort of an error.
+        unsafe {
             pg_sys::set_config_option(
                 name.as_ptr(),
                 value.as_ptr(),
@@ -99,16 +115,8 @@ fn pin(settings: &[(&CStr, &CStr)]) -> Option<i32> {
                 true,
                 0,
                 false,
-            );
-        }
-        Some(level)
-    }
-}
-
-fn unpin(level: Option<i32>) {
-    if let Some(level) = level {
-        // SAFETY: closes the nest level that `pin` opened.
-        unsafe { pg_sys::AtEOXact_GUC(true, level) };
+            )
+        };
     }
 }
 

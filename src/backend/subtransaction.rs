@@ -12,8 +12,17 @@ use crate::error::{Error, Result};
 /// What is no failure of `act` (a cancellation, a shutdown, a deadlock, a serialization failure) is raised on, after the
 /// subtransaction is rolled back like any other.
 pub fn attempt<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    attempt_but_for(passes_through, act)
+}
+
+/// The same where another try may come later, or there is something to tidy up: only a shutdown is raised on.
+pub fn attempt_for_now<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    attempt_but_for(ends_all, act)
+}
+
+fn attempt_but_for<T>(passes: fn(&ErrorReportWithLevel) -> bool, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = Outer::begin();
-    match caught(act) {
+    match caught(act, passes) {
         Ok(Ok(value)) => {
             outer.commit();
             Ok(value)
@@ -25,14 +34,14 @@ pub fn attempt<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Runs `act` in a subtransaction that is rolled back whatever comes of it.
 pub fn rehearse<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = Outer::begin();
-    let outcome = caught(act);
+    let outcome = caught(act, passes_through);
     outer.roll_back_with(outcome)
 }
 
 /// Turns an error Postgres raises inside `act` into ours, with `reword`. The transaction stays doomed: whoever gets the
 /// `Err` must raise it.
 pub fn reworded<T>(act: impl FnOnce() -> T, reword: impl Fn(Error) -> Error) -> Result<T> {
-    match caught(|| Ok(act())) {
+    match caught(|| Ok(act()), passes_through) {
         Ok(outcome) => outcome.map_err(reword),
         Err(error) => raise(error),
     }
@@ -41,20 +50,20 @@ pub fn reworded<T>(act: impl FnOnce() -> T, reword: impl Fn(Error) -> Error) -> 
 /// Runs `act`; an error that Postgres raises in it is made ours, whichever it is, and a panic too. The transaction stays doomed:
 /// whoever gets the `Err` must raise it or roll back.
 pub fn caught_all<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    caught(act)?
+    caught(act, |_| false)?
 }
 
 /// `Ok` of what came of `act`, an error raised by Postgres made ours; `Err` of what is to be raised on.
 ///
 /// Postgres' own copy of the error is gone when this returns, so it is ours, not the original, that is raised on.
-fn caught<T>(act: impl FnOnce() -> Result<T>) -> Result<Result<T>> {
+fn caught<T>(act: impl FnOnce() -> Result<T>, passes: fn(&ErrorReportWithLevel) -> bool) -> Result<Result<T>> {
     let ours = |report: &ErrorReportWithLevel| {
         Error::caught(report.sql_error_code(), report.message(), report.detail(), report.hint())
     };
     PgTryBuilder::new(AssertUnwindSafe(|| Ok(act())))
         .catch_others(|cause| match &cause {
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-                if passes_through(report) {
+                if passes(report) {
                     Err(ours(report))
                 } else {
                     Ok(Err(ours(report)))
@@ -73,15 +82,16 @@ fn raise(error: Error) -> ! {
 
 fn passes_through(report: &ErrorReportWithLevel) -> bool {
     use pgrx::PgSqlErrorCode::*;
-    matches!(
-        report.sql_error_code(),
-        ERRCODE_QUERY_CANCELED
-            | ERRCODE_ADMIN_SHUTDOWN
-            | ERRCODE_CRASH_SHUTDOWN
-            | ERRCODE_T_R_SERIALIZATION_FAILURE
-            | ERRCODE_T_R_DEADLOCK_DETECTED
-            | ERRCODE_OUT_OF_MEMORY
-    )
+    ends_all(report)
+        || matches!(
+            report.sql_error_code(),
+            ERRCODE_QUERY_CANCELED | ERRCODE_T_R_SERIALIZATION_FAILURE | ERRCODE_T_R_DEADLOCK_DETECTED | ERRCODE_OUT_OF_MEMORY
+        )
+}
+
+fn ends_all(report: &ErrorReportWithLevel) -> bool {
+    use pgrx::PgSqlErrorCode::*;
+    matches!(report.sql_error_code(), ERRCODE_ADMIN_SHUTDOWN | ERRCODE_CRASH_SHUTDOWN)
 }
 
 /// What a subtransaction changes of the surroundings and must put back.

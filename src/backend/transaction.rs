@@ -40,12 +40,23 @@ pub fn watch(watch: &'static Watch) {
 }
 
 /// Runs `act` with a snapshot to run SQL under, as no statement provides one at a transaction's end.
-pub fn with_snapshot(act: impl FnOnce()) {
+pub fn with_snapshot<T>(act: impl FnOnce() -> T) -> T {
     // SAFETY: pushed and popped here; an error's abort pops by itself.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-    act();
+    let value = act();
     // SAFETY: as above.
     unsafe { pg_sys::PopActiveSnapshot() };
+    value
+}
+
+/// Commits the transaction of a procedure that is connected to SPI as one that may, and begins the next: READ COMMITTED,
+/// whatever the session's default. No snapshot may be in use.
+pub fn commit_and_begin() {
+    // SAFETY: by contract of this function; the new transaction has taken no snapshot yet.
+    unsafe {
+        pg_sys::SPI_commit();
+        pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
+    }
 }
 
 /// Whether every statement of the transaction sees what its first one saw (REPEATABLE READ, SERIALIZABLE).

@@ -7,6 +7,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
 
 use super::layout::{self, Lock};
 use super::rows::Rows;
@@ -25,6 +26,9 @@ thread_local! {
     )));
     static ANY: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT id FROM tombstone.held WHERE managed = $1 LIMIT 1", [pg_sys::INT4OID],
+    )));
+    static ALL: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT id FROM tombstone.held WHERE managed = $1", [pg_sys::INT4OID],
     )));
     static AMONG: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2)", [pg_sys::INT4OID, pg_sys::TEXTARRAYOID],
@@ -62,6 +66,15 @@ fn on_hold(message: String) -> Error {
     Error::on_hold(message)
         .detail("A record on hold can be neither deleted, restored nor purged.")
         .hint("See tombstone.holds; tombstone.release() ends a hold.")
+}
+
+/// The ids of all records of the table that are on hold.
+pub fn all_held(table: &Table) -> Result<Vec<String>> {
+    if is_empty_file(own(c"held")) {
+        return Ok(Vec::new());
+    }
+    let id = |row: &SpiHeapTupleData| Ok(row.get(1)?.unwrap_or_default());
+    acting_as(keeper(), || ALL.with(|statement| statement.rows(&[table.number.into()], id)))
 }
 
 /// The texts of those `keys` whose records are on hold.

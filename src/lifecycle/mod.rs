@@ -3,14 +3,14 @@
 
 pub mod cascade;
 pub mod hold;
-mod layout;
-mod maintain;
+pub mod layout;
 mod owners;
 mod purge;
 mod purge_versions;
 mod replay;
 mod restore;
 mod rows;
+pub mod rule;
 mod soft_delete;
 mod soft_delete_many;
 mod state;
@@ -40,7 +40,7 @@ fn record(id: Option<String>, relation: Option<pg_sys::Oid>, fits: Fits, what_fo
 }
 
 /// The keys that can be read, each with its place among `ids`.
-fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
+pub fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
     let named = || ids.iter().enumerate();
     let all = attempt(|| named().map(|(place, id)| Ok((place, table.key(id)?))).collect::<Result<Vec<_>>>());
     match all {
@@ -94,7 +94,7 @@ fn cancelled(table: &Table, key: &Key, verb: &str) -> Error {
 }
 
 /// Runs a write of rows, and sees to it that the table's triggers saw it: 55000 where they slept.
-fn seen(table: &Table, write: impl FnOnce() -> Result<u64>) -> Result<u64> {
+pub fn seen(table: &Table, write: impl FnOnce() -> Result<u64>) -> Result<u64> {
     let before = event::noted();
     match write()? {
         1.. if event::noted() == before => Err(Error::not_ready(format!(

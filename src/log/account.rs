@@ -11,6 +11,10 @@ pub enum Cause {
     Cascade,
     /// An undo asked for it.
     Undo,
+    /// The record's age did.
+    Expiry,
+    /// The tombstone's age did.
+    Retention,
 }
 
 impl Cause {
@@ -19,6 +23,8 @@ impl Cause {
             Cause::User => "user",
             Cause::Cascade => "cascade",
             Cause::Undo => "undo",
+            Cause::Expiry => "expiry",
+            Cause::Retention => "retention",
         }
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, Interval, JsonB};
 use pgrx::pg_sys;
-use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+use pgrx::spi::{SpiHeapTupleData, quote_identifier, quote_qualified_identifier};
 
 use super::options::{self, Options};
 use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, foreign_key};
@@ -56,6 +56,9 @@ struct Statements {
     managed: Statement,
     by_number: Statement,
     numbers: Statement,
+    terms: Statement,
+    pause: Statement,
+    resume: Statement,
     relation: Statement,
     attributes: Statement,
     ancestors: Statement,
@@ -65,7 +68,7 @@ struct Statements {
     holds: Statement,
 }
 
-const OPTION_COLUMNS: &str = "layout, id::text[], version::text, deleted_at::text, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel::text, event_retention";
+const OPTION_COLUMNS: &str = "layout, id::text[], version::text, deleted_at::text, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel::text, event_retention, max_purge";
 
 thread_local! {
     static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
@@ -89,9 +92,10 @@ impl Statements {
             TEXTOID,
             TEXTOID,
             INTERVALOID,
+            INT8OID,
         ];
         let with_relation = || [vec![OIDOID], options.to_vec()].concat();
-        let values = "$2, $3::name[], $4::name, $5::name, $6, $7, $8, $9, $10, $11, $12, $13, $14::name, $15";
+        let values = "$2, $3::name[], $4::name, $5::name, $6, $7, $8, $9, $10, $11, $12, $13, $14::name, $15, $16";
         Statements {
             managed: Statement::new(
                 format!("SELECT managed, {OPTION_COLUMNS} FROM tombstone.managed WHERE relation = $1"),
@@ -102,6 +106,23 @@ impl Statements {
                 "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention FROM tombstone.managed m
                  JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed",
                 [],
+            ),
+            terms: Statement::new(
+                "SELECT m.managed, m.relation::oid, m.retention, m.expire_after, m.expire_from, m.max_purge,
+                        m.paused_at IS NOT NULL, m.home <> log.incarnation
+                 FROM tombstone.managed m
+                 JOIN pg_catalog.pg_class c ON c.oid = m.relation CROSS JOIN tombstone.log
+                 WHERE $1 IS NULL OR m.managed = $1 ORDER BY m.managed",
+                [INT4OID],
+            ),
+            pause: Statement::new(
+                "UPDATE tombstone.managed SET paused_at = clock_timestamp(), paused_by = $2 WHERE managed = $1 AND paused_at IS NULL",
+                [INT4OID, TEXTOID],
+            ),
+            resume: Statement::new(
+                "UPDATE tombstone.managed m SET paused_at = NULL, paused_by = NULL, home = log.incarnation
+                 FROM tombstone.log WHERE m.managed = $1 AND (m.paused_at IS NOT NULL OR m.home <> log.incarnation)",
+                [INT4OID],
             ),
             relation: Statement::new(
                 "SELECT n.nspname::text, c.relname::text, c.relowner, c.relkind::text, c.relpersistence::text, c.relispartition,
@@ -121,14 +142,15 @@ impl Statements {
             insert: Statement::new(
                 format!(
                     "INSERT INTO tombstone.managed (relation, layout, id, version, deleted_at, redact, kind, owners, retention,
-                         expire_after, expire_from, events, notify, channel, event_retention) VALUES ($1, {values}) RETURNING managed"
+                         expire_after, expire_from, events, notify, channel, event_retention, max_purge, home)
+                     SELECT $1, {values}, incarnation FROM tombstone.log RETURNING managed"
                 ),
                 with_relation(),
             ),
             update: Statement::new(
                 format!(
                     "UPDATE tombstone.managed SET (layout, id, version, deleted_at, redact, kind, owners, retention, expire_after,
-                         expire_from, events, notify, channel, event_retention) = ROW ({values}) WHERE relation = $1"
+                         expire_from, events, notify, channel, event_retention, max_purge) = ROW ({values}) WHERE relation = $1"
                 ),
                 with_relation(),
             ),
@@ -162,6 +184,7 @@ pub fn options_of(relation: pg_sys::Oid) -> Result<Option<(i32, Options)>> {
                 notify: row.get(13)?.unwrap_or_default(),
                 channel: row.get(14)?.unwrap_or_default(),
                 event_retention: row.get::<Interval>(15)?,
+                max_purge: row.get(16)?,
             };
             Ok((row.get(1)?.unwrap_or_default(), options))
         })?;
@@ -307,6 +330,7 @@ fn arguments<'a>(relation: pg_sys::Oid, options: &Options) -> Vec<DatumWithOid<'
         options.notify.clone().into(),
         options.channel.clone().into(),
         options.event_retention.into(),
+        options.max_purge.into(),
     ]
 }
 
@@ -331,6 +355,54 @@ pub fn all() -> Result<Vec<Managed>> {
             })
         })
     })
+}
+
+/// By what terms records of a table are due: what expiry and purge go by.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    pub number: i32,
+    pub relation: pg_sys::Oid,
+    pub retention: Option<Interval>,
+    pub expire_after: Option<Interval>,
+    pub expire_from: Option<String>,
+    pub max_purge: Option<i64>,
+    /// By pause().
+    pub paused: bool,
+    /// It came with a dump, and was not resumed since.
+    pub restored: bool,
+}
+
+/// The terms of every managed table, by number.
+pub fn terms() -> Result<Vec<Terms>> {
+    with(|statements| statements.terms.rows(&[DatumWithOid::null::<i32>()], read_terms))
+}
+
+/// The terms of the table numbered `number`, as they are at this moment; `None` where it is not managed any more.
+pub fn terms_of(number: i32) -> Result<Option<Terms>> {
+    with(|statements| Ok(statements.terms.rows(&[DatumWithOid::from(number)], read_terms)?.into_iter().next()))
+}
+
+fn read_terms(row: &SpiHeapTupleData) -> Result<Terms> {
+    Ok(Terms {
+        number: row.get(1)?.unwrap_or_default(),
+        relation: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
+        retention: row.get(3)?,
+        expire_after: row.get(4)?,
+        expire_from: row.get(5)?,
+        max_purge: row.get(6)?,
+        paused: row.get(7)?.unwrap_or_default(),
+        restored: row.get(8)?.unwrap_or_default(),
+    })
+}
+
+/// Pauses the table numbered `number`, in the name of `actor`; one that is paused stays as it is.
+pub fn pause(number: i32, actor: &str) -> Result<()> {
+    with(|statements| statements.pause.execute(&[number.into(), actor.into()]).map(drop))
+}
+
+/// Ends the pause of the table numbered `number`, also the one that a dump has brought about.
+pub fn resume(number: i32) -> Result<()> {
+    with(|statements| statements.resume.execute(&[number.into()]).map(drop))
 }
 
 /// The table numbered `number`.

@@ -39,6 +39,7 @@ fn manage(
     notify: Option<String>,
     channel: Option<&CStr>,
     event_retention: Option<Interval>,
+    max_purge: Option<i64>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
     let defaults = defaults();
@@ -58,6 +59,7 @@ fn manage(
             notify: notify.unwrap_or(defaults.notify),
             channel: channel.map(text).unwrap_or(defaults.channel),
             event_retention,
+            max_purge,
         };
         begin(relation, given)
     };
@@ -161,6 +163,7 @@ fn defaults() -> Options {
         notify: "record".into(),
         channel: "tombstone".into(),
         event_retention: days(DEFAULT_RETENTION_DAYS),
+        max_purge: None,
     }
 }
 
@@ -186,9 +189,12 @@ fn set(mut options: Options, option: &str, setting: Setting) -> Result<Options> 
         "notify" => options.notify = text(setting).unwrap_or(defaults.notify),
         "channel" => options.channel = text(setting).unwrap_or(defaults.channel),
         "event_retention" => options.event_retention = interval(option, setting, defaults.event_retention)?,
+        "max_purge" => {
+            options.max_purge = text(setting).map(|text| options::count(option, &text)).transpose().map_err(Error::invalid)?
+        }
         other => {
             return Err(Error::invalid(format!("there is no option \"{other}\"")).hint(
-                "The options are layout, id, version, deleted_at, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel, event_retention.",
+                "The options are layout, id, version, deleted_at, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel, event_retention, max_purge.",
             ));
         }
     }

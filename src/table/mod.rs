@@ -22,7 +22,7 @@ use pgrx::pg_sys;
 use pgrx::spi::quote_qualified_identifier;
 
 pub use cache::{by_number, by_oid, by_trigger, generation};
-pub use catalog::{Managed, all as all_managed, name_of, not_managed, title};
+pub use catalog::{Managed, Terms, all as all_managed, name_of, not_managed, pause, resume, terms, terms_of, title};
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};
@@ -106,11 +106,25 @@ impl Table {
 
     /// A statement about this table, planned once: `build` gives its SQL and the types of its parameters.
     pub fn statement(&self, purpose: Purpose, build: impl FnOnce() -> (String, Vec<pg_sys::Oid>)) -> Rc<Statement> {
+        self.made(purpose, || {
+            let (sql, types) = build();
+            Statement::new(sql, types)
+        })
+    }
+
+    /// The same, but planned for its arguments each time: where a plan for any of them would read the whole table for few rows.
+    pub fn planned_statement(&self, purpose: Purpose, build: impl FnOnce() -> (String, Vec<pg_sys::Oid>)) -> Rc<Statement> {
+        self.made(purpose, || {
+            let (sql, types) = build();
+            Statement::new(sql, types).planned_each_time()
+        })
+    }
+
+    fn made(&self, purpose: Purpose, make: impl FnOnce() -> Statement) -> Rc<Statement> {
         if let Some(statement) = self.statements.borrow().get(&purpose) {
             return Rc::clone(statement);
         }
-        let (sql, types) = build();
-        let statement = Rc::new(Statement::new(sql, types));
+        let statement = Rc::new(make());
         self.statements.borrow_mut().insert(purpose, Rc::clone(&statement));
         statement
     }

@@ -30,6 +30,7 @@ pub struct Options {
     pub notify: String,
     pub channel: String,
     pub event_retention: Option<Interval>,
+    pub max_purge: Option<i64>,
 }
 
 impl Options {
@@ -65,6 +66,11 @@ pub fn one_of(option: &str, value: &str, allowed: &[&str]) -> Result<(), String>
         return Ok(());
     }
     Err(format!("option {option} must be one of {}, not \"{value}\"", allowed.join(", ")))
+}
+
+/// A number of records, as configure() takes it.
+pub fn count(option: &str, text: &str) -> Result<i64, String> {
+    text.trim().parse().map_err(|_| format!("option {option} must be a whole number, not \"{text}\""))
 }
 
 /// Whether a retention or age of `months`, `days` and `microseconds` is longer than nothing, months counted as 30 days.

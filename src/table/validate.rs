@@ -32,6 +32,9 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     {
         positive(option, interval)?;
     }
+    if let Some(..0) = options.max_purge {
+        return Err(Error::invalid("option max_purge must not be negative").hint("NULL means no limit; 0 takes nothing."));
+    }
     expressions(relation, &options)?;
     Ok(options)
 }

@@ -26,11 +26,11 @@ pub extern "C-unwind" fn pg_tombstone_worker(database: pg_sys::Datum) {
 
 /// Until the extension is gone.
 fn work() -> Result<()> {
-    let mut maintenance = Maintenance::new();
+    let mut maintenance = Maintenance::of_worker();
     while extension_is_here()? {
         board::found_extension();
         relay::keep();
-        let rest = maintenance.slice();
+        let rest = maintenance.slice()?;
         board::got_through();
         process::sleep(rest);
     }

@@ -1,16 +1,21 @@
 //! in_place: the row stays and turns into its own tombstone. deleted_at says which it is.
 
+mod due;
+
 use std::collections::HashMap;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
-use super::{Found, Layout, Lock, Standing};
+use super::{Found, Layout, Lock, Row, Standing, Summary};
 use crate::backend::ident::literal;
 use crate::backend::owned::Owned;
+use crate::backend::spool::Spool;
 use crate::error::Result;
 use crate::lifecycle::rows::{Clause, Rows};
+use crate::lifecycle::rule::Rule;
 use crate::log::event::stamp_argument;
+use crate::table::key::Key;
 use crate::table::{Purpose, Table};
 
 pub struct InPlace;
@@ -120,6 +125,22 @@ impl Layout for InPlace {
             }
         })?;
         Ok(data)
+    }
+
+    fn due(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool> {
+        due::spooled(table, rule, but)
+    }
+
+    fn summary(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Summary> {
+        due::summary(table, rule, but)
+    }
+
+    fn lock_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<Row>> {
+        due::lock(table, rule, rows)
+    }
+
+    fn take_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64> {
+        due::take(table, rule, rows)
     }
 }
 

@@ -4,10 +4,16 @@ mod in_place;
 
 use std::collections::HashMap;
 
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+
 use crate::backend::owned::Owned;
+use crate::backend::spool::Spool;
 use crate::error::Result;
 use crate::lifecycle::rows::Rows;
+use crate::lifecycle::rule::Rule;
 use crate::table::Table;
+use crate::table::key::Key;
 
 pub use in_place::InPlace;
 
@@ -51,6 +57,26 @@ pub trait Layout {
     fn standings(&self, table: &Table, rows: &Rows) -> Result<Vec<Option<Standing>>>;
     /// The rows as jsonb, by the place of their key.
     fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, Owned>>;
+
+    /// What is due by `rule`, but for these records; changes nothing.
+    fn due(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool>;
+    /// The same in numbers.
+    fn summary(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Summary>;
+    /// Of these rows, those that are due still and that nobody else has locked; locked from now on.
+    fn lock_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<Row>>;
+    /// Expires or purges those of these rows that are due still.
+    fn take_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64>;
+}
+
+/// What names a row that is due: the values of its id, and its version where the table has versions.
+pub type Row = Vec<pg_sys::Datum>;
+
+/// How many rows are due, and the oldest and the newest moment that their age counts from.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary {
+    pub rows: i64,
+    pub oldest: Option<TimestampWithTimeZone>,
+    pub newest: Option<TimestampWithTimeZone>,
 }
 
 /// The layout of `table`.

@@ -1,18 +1,187 @@
-//! What a worker does in a pass.
+//! Expiry, purge and the trimming of the log: table by table in slices, batch by batch in transactions of their own. The same
+//! in a worker, for ever, and in CALL tombstone.maintain(), once. Writes tables through their layout, as their owners, and
+//! `tombstone.run`.
 
-use std::time::Duration;
+mod batch;
+mod chore;
+mod door;
+mod host;
+mod pace;
+mod preview;
+mod run;
 
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys;
+
+use self::chore::{Chore, Outcome};
+use self::host::Host;
+use crate::error::{Error, Result};
+use crate::lifecycle::rule::{Action, Rule};
+use crate::log::retention;
 use crate::settings;
+use crate::table::{Terms, all_managed, by_oid, terms};
 
-pub struct Maintenance;
+/// How long one table is worked on before the next one has its turn.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// Nobody sleeps longer than this without looking around.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// What there is to do in this database, and how far it has come.
+pub struct Maintenance {
+    host: Host,
+    /// The tables it is about, by number; all of them unless it is only some.
+    only: Option<Vec<i32>>,
+    chores: Vec<Chore>,
+    /// When to look again which tables there are.
+    look_around: Instant,
+    known_restored: usize,
+}
 
 impl Maintenance {
-    pub fn new() -> Self {
-        Maintenance
+    /// What a worker does, for as long as it lives.
+    pub fn of_worker() -> Maintenance {
+        Maintenance { host: Host::Worker, only: None, chores: Vec::new(), look_around: Instant::now(), known_restored: 0 }
     }
 
-    /// One slice of work; returns how long to sleep.
-    pub fn slice(&mut self) -> Duration {
-        settings::naptime()
+    /// A slice of work, of a worker; returns how long to sleep after it.
+    pub fn slice(&mut self) -> Result<Duration> {
+        if !settings::enabled() {
+            self.chores.drain(..).for_each(|chore| chore.give_up("tombstone.enabled is off"));
+            self.look_around = Instant::now();
+            return Ok(LONGEST_SLEEP);
+        }
+        if Instant::now() >= self.look_around {
+            self.look_around = Instant::now() + settings::naptime();
+            self.follow_tables()?;
+            trim(self.host, &all_tables(self.host)?)?;
+        }
+        self.work();
+        let next = self.chores.iter().map(|chore| chore.next).fold(self.look_around, Instant::min);
+        Ok(next.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP))
     }
+
+    /// All there is to do now for these tables, of a session; until it is done, or time is up. Returns the first failure.
+    pub fn once(tables: Vec<i32>, until: Instant) -> Result<Option<Error>> {
+        let now = Instant::now();
+        let mut this =
+            Maintenance { host: Host::Session, only: Some(tables), chores: Vec::new(), look_around: now, known_restored: 0 };
+        this.follow_tables()?;
+        let mut failure = None;
+        while let Some(next) = this.chores.iter().map(|chore| chore.next).min() {
+            if Instant::now() >= until {
+                this.chores.drain(..).for_each(|chore| chore.give_up("max_runtime is over"));
+                return Ok(failure);
+            }
+            this.host.sleep(next.min(until).saturating_duration_since(Instant::now()))?;
+            if let Some((done, outcome)) = this.work() {
+                let chore = this.chores.remove(done);
+                match outcome {
+                    Outcome::Failed(error) if error.is_cancellation() => {
+                        this.chores.drain(..).for_each(|chore| chore.give_up("cancelled"));
+                        return Err(error);
+                    }
+                    Outcome::Failed(error) => failure = failure.or(Some(error)),
+                    Outcome::Rests => drop(chore),
+                }
+            }
+        }
+        trim(this.host, &this.only.unwrap_or_default())?;
+        Ok(failure)
+    }
+
+    /// Works a slice on the chore that has waited longest, if it is time for one; says which one is done for now, and how.
+    fn work(&mut self) -> Option<(usize, Outcome)> {
+        let now = Instant::now();
+        let ready = (0..self.chores.len()).filter(|i| self.chores[*i].next <= now);
+        let longest = ready.min_by_key(|i| self.chores[*i].next)?;
+        self.chores[longest].work(Instant::now() + SLICE).map(|outcome| (longest, outcome))
+    }
+
+    /// Takes up the tables that are new, and leaves off those that are gone, paused or have no such rule any more.
+    fn follow_tables(&mut self) -> Result<()> {
+        let (host, only) = (self.host, &self.only);
+        let (terms, failures) = host.transaction(|| {
+            run::mark_interrupted()?;
+            let mut terms = terms()?;
+            terms.retain(|terms| only.as_ref().is_none_or(|only| only.contains(&terms.number)));
+            Ok((children_first(terms), run::recent_failures()?))
+        })?;
+        self.tell_restored(&terms);
+        let is_wanted = |chore: &Chore| terms.iter().any(|terms| chore.is_by(terms));
+        let (stay, go) = std::mem::take(&mut self.chores).into_iter().partition(is_wanted);
+        self.chores = stay;
+        (go as Vec<Chore>).into_iter().for_each(|chore| chore.give_up("paused, or its options have changed"));
+        for action in Action::ALL {
+            for terms in terms.iter().filter(|terms| !is_paused(terms) && Rule::of(terms, action).is_some()) {
+                if !self.chores.iter().any(|chore| chore.is(terms.number, action)) {
+                    let failures = failures.get(&(terms.number, action.name())).copied().unwrap_or_default();
+                    self.chores.push(Chore::new(host, terms, action, failures));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One line, when tables are found that a dump has brought.
+    fn tell_restored(&mut self, terms: &[Terms]) {
+        let restored = terms.iter().filter(|terms| terms.restored).count();
+        if restored > self.known_restored {
+            self.host.tell(
+                &format!("{restored} managed tables are paused: they were restored from a dump"),
+                Some("When they may be expired and purged: SELECT tombstone.resume();"),
+            );
+        }
+        self.known_restored = restored;
+    }
+}
+
+fn is_paused(terms: &Terms) -> bool {
+    terms.paused || terms.restored
+}
+
+/// A table after those whose rows refer to it: their tombstones would keep its own from being purged, and what is due of
+/// them on its own account counts as theirs.
+fn children_first(mut terms: Vec<Terms>) -> Vec<Terms> {
+    let parents: HashMap<pg_sys::Oid, Vec<pg_sys::Oid>> = terms
+        .iter()
+        .map(|terms| {
+            // One that cannot be loaded is told of when its turn comes.
+            let parents = crate::backend::subtransaction::attempt(|| by_oid(terms.relation))
+                .map(|table| table.parents.iter().map(|key| key.parent).collect());
+            (terms.relation, parents.unwrap_or_default())
+        })
+        .collect();
+    terms.sort_by_key(|terms| std::cmp::Reverse(depth(terms.relation, &parents, parents.len())));
+    terms
+}
+
+/// How many references lead from a table up to one that refers to none; tables that refer to each other count as `most`.
+fn depth(table: pg_sys::Oid, parents: &HashMap<pg_sys::Oid, Vec<pg_sys::Oid>>, most: usize) -> usize {
+    let above = parents.get(&table).into_iter().flatten().filter(|parent| **parent != table);
+    match most {
+        0 => 0,
+        most => above.map(|parent| 1 + depth(*parent, parents, most - 1)).max().unwrap_or(0),
+    }
+}
+
+fn all_tables(host: Host) -> Result<Vec<i32>> {
+    host.transaction(|| Ok(all_managed()?.into_iter().map(|table| table.number).collect()))
+}
+
+/// Trims the log's events of these tables by event_retention: each table in a transaction of its own.
+fn trim(host: Host, tables: &[i32]) -> Result<()> {
+    for number in tables {
+        host.transaction(|| {
+            let table = all_managed()?.into_iter().find(|table| table.number == *number);
+            let Some((table, event_retention)) = table.and_then(|table| Some((table, table.event_retention?))) else {
+                return Ok(());
+            };
+            retention::store_tick()?;
+            retention::trim(table.number, event_retention)
+        })?;
+    }
+    Ok(())
 }

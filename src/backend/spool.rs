@@ -1,0 +1,147 @@
+//! Rows put by for transactions to come: read from a table in one go, and taken out a few at a time, in their order. Beyond
+//! work_mem they go to a temporary file.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{PgMemoryContexts, pg_sys};
+
+use super::query::Statement;
+use crate::error::Result;
+
+/// Rows of some columns, none of them NULL.
+pub struct Spool {
+    store: *mut pg_sys::Tuplestorestate,
+    slot: *mut pg_sys::TupleTableSlot,
+    shape: pg_sys::TupleDesc,
+    columns: Vec<Storage>,
+    rows: u64,
+    /// All of the above lives here, and not in the transaction that fills it.
+    memory: PgMemoryContexts,
+}
+
+/// Rows taken out, good for as long as this lives.
+pub struct Taken {
+    pub rows: Vec<Vec<pg_sys::Datum>>,
+    _memory: PgMemoryContexts,
+}
+
+/// Memory that no transaction's end frees.
+fn lasting(name: &'static str) -> PgMemoryContexts {
+    // SAFETY: only makes a context below that one.
+    unsafe { PgMemoryContexts::TopMemoryContext.switch_to(|_| PgMemoryContexts::new(name)) }
+}
+
+/// How the values of a type are stored.
+#[derive(Debug, Clone, Copy)]
+struct Storage {
+    length: i16,
+    by_value: bool,
+}
+
+impl Spool {
+    /// An empty one, for rows of `types`.
+    pub fn new(types: &[pg_sys::Oid]) -> Spool {
+        let mut memory = lasting("pg_tombstone spool");
+        let columns = types.iter().map(|kind| Storage::of(*kind)).collect();
+        // SAFETY: makes three structures of the same columns, in memory that lives as long as they are used. The store's file
+        // outlives the transaction, as that of a cursor WITH HOLD does.
+        let (shape, slot, store) = unsafe {
+            memory.switch_to(|_| {
+                let shape = pg_sys::CreateTemplateTupleDesc(types.len() as i32);
+                for (number, kind) in (1i16..).zip(types) {
+                    pg_sys::TupleDescInitEntry(shape, number, c"".as_ptr(), *kind, -1, 0);
+                }
+                let slot = pg_sys::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsMinimalTuple);
+                (shape, slot, pg_sys::tuplestore_begin_heap(false, true, pg_sys::work_mem))
+            })
+        };
+        Spool { store, slot, shape, columns, rows: 0, memory }
+    }
+
+    /// Adds the rows that `statement` finds, whose columns are ours.
+    pub fn fill(&mut self, statement: &Statement, arguments: &[DatumWithOid]) -> Result<()> {
+        const AT_ONCE: i64 = 1000;
+        statement.scan(arguments, AT_ONCE, |row| {
+            if let Some(values) = row.iter().copied().collect::<Option<Vec<_>>>() {
+                self.push(values);
+            }
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        Ok(())
+    }
+
+    /// How many rows were ever put in.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Takes out the next rows, at most `most`.
+    pub fn take(&mut self, most: usize) -> Taken {
+        let mut memory = lasting("pg_tombstone rows taken");
+        // SAFETY: the values copied there are used only while it lives.
+        let rows = unsafe { memory.switch_to(|_| std::iter::from_fn(|| self.next()).take(most).collect()) };
+        Taken { rows, _memory: memory }
+    }
+
+    fn push(&mut self, values: Vec<pg_sys::Datum>) {
+        // SAFETY: as many values as columns, of their types; the store copies them. What is kept apart from its row in the
+        // table is fetched now: it may be gone when it is asked for.
+        unsafe {
+            let whole = self.columns.iter().zip(values).map(|(column, value)| column.whole(value));
+            let (mut values, mut nulls) = (whole.collect::<Vec<_>>(), vec![false; self.columns.len()]);
+            self.memory.switch_to(|_| {
+                pg_sys::tuplestore_putvalues(self.store, self.shape, values.as_mut_ptr(), nulls.as_mut_ptr());
+            });
+        }
+        self.rows += 1;
+    }
+
+    fn next(&mut self) -> Option<Vec<pg_sys::Datum>> {
+        let width = self.columns.len();
+        let (mut values, mut nulls) = (vec![pg_sys::Datum::from(0); width], vec![false; width]);
+        // SAFETY: the slot's row is read, and its values copied, before another one takes its place.
+        unsafe {
+            if !pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot) {
+                return None;
+            }
+            let mut is_ours = false;
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut is_ours);
+            pg_sys::heap_deform_tuple(tuple, self.shape, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let copies = self.columns.iter().zip(values);
+            let copies =
+                copies.map(|(column, value)| pg_sys::datumCopy(value, column.by_value, column.length.into())).collect();
+            if is_ours {
+                pg_sys::heap_freetuple(tuple);
+            }
+            Some(copies)
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // SAFETY: ours, and used by nobody else; closes and removes the temporary file.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::tuplestore_end(self.store);
+        }
+    }
+}
+
+impl Storage {
+    fn of(kind: pg_sys::Oid) -> Storage {
+        let mut storage = Storage { length: 0, by_value: false };
+        // SAFETY: a catalog look-up of a type that a column has.
+        unsafe { pg_sys::get_typlenbyval(kind, &mut storage.length, &mut storage.by_value) };
+        storage
+    }
+
+    /// # Safety
+    /// `value` is one of this storage.
+    unsafe fn whole(self, value: pg_sys::Datum) -> pg_sys::Datum {
+        match self.length {
+            // SAFETY: by contract of this function.
+            -1 => unsafe { pg_sys::Datum::from(pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr())) },
+            _ => value,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Rows whose age is up, found and taken. The rule's expression is its owner's: run this with the owner's rights, in a
+//! security-restricted operation.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+
+use super::super::{Row, Summary};
+use crate::backend::query::Statement;
+use crate::backend::spool::Spool;
+use crate::error::Result;
+use crate::lifecycle::rows::{key_equals, keys_from};
+use crate::lifecycle::rule::{Action, Rule};
+use crate::table::key::{Key, columns_of};
+use crate::table::{Purpose, Table};
+
+/// What is due, but for the records `but`: read in one go, so that a table without a fitting index is read once.
+pub fn spooled(table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool> {
+    let mut columns: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.base()).collect();
+    columns.extend(table.version.as_ref().map(|_| pg_sys::INT8OID));
+    let mut spool = Spool::new(&columns);
+    spool.fill(&find(table, rule, "due", &names(table)), &find_arguments(table, rule, but))?;
+    Ok(spool)
+}
+
+pub fn summary(table: &Table, rule: &Rule, but: &[Key]) -> Result<Summary> {
+    let counted = format!("pg_catalog.count(*), pg_catalog.min({0}), pg_catalog.max({0})", counts_from(table, rule));
+    let rows = find(table, rule, "summary", &counted).rows(&find_arguments(table, rule, but), |row| {
+        Ok(Summary { rows: row.get(1)?.unwrap_or_default(), oldest: row.get(2)?, newest: row.get(3)? })
+    })?;
+    Ok(rows.into_iter().next().unwrap_or(Summary { rows: 0, oldest: None, newest: None }))
+}
+
+pub fn lock(table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<Row>> {
+    // FOR UPDATE, of an expiry as well: it also keeps away from a row that others are just referring to.
+    let statement = take_statement(table, rule, "lock", |table, due| {
+        let (alias, names) = (table.alias(), names(table));
+        format!("SELECT {names} FROM {} AS {alias} WHERE {due} FOR UPDATE OF {alias} SKIP LOCKED", table.sql())
+    });
+    statement.value_rows(&take_arguments(table, rule, rows))
+}
+
+pub fn take(table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64> {
+    let statement = take_statement(table, rule, "take", |table, due| {
+        let (alias, target) = (table.alias(), table.sql());
+        match rule.action {
+            Action::Expire => {
+                format!("UPDATE {target} AS {alias} SET {} = pg_catalog.now() WHERE {due}", table.deleted_at.sql())
+            }
+            Action::Purge => format!("DELETE FROM {target} AS {alias} WHERE {due}"),
+        }
+    });
+    statement.execute(&take_arguments(table, rule, rows))
+}
+
+/// A statement that finds `what` of the rows that are due, but for those whose keys it gets.
+fn find(table: &Table, rule: &Rule, purpose: &'static str, what: &str) -> std::rc::Rc<Statement> {
+    table.planned_statement(Purpose(purpose, rule.action.name(), 0), || {
+        let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
+        let but = among(table, types.len(), false);
+        types.push(pg_sys::INTERVALOID);
+        let due = is_due(table, rule, types.len());
+        (format!("SELECT {what} FROM {} AS {} WHERE {due} AND NOT {but}", table.sql(), table.alias()), types)
+    })
+}
+
+fn find_arguments<'a>(table: &Table, rule: &Rule, but: &[Key]) -> Vec<DatumWithOid<'a>> {
+    let mut arguments = columns_of(table, but);
+    arguments.push(rule.after.into());
+    arguments
+}
+
+/// A statement about those of the rows it gets that are due still, made by `build` of the table and that condition.
+fn take_statement(
+    table: &Table,
+    rule: &Rule,
+    purpose: &'static str,
+    build: impl FnOnce(&Table, &str) -> String,
+) -> std::rc::Rc<Statement> {
+    table.planned_statement(Purpose(purpose, rule.action.name(), 0), || {
+        let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
+        types.extend(table.version.as_ref().map(|_| pg_sys::INT8ARRAYOID));
+        let these = among(table, types.len(), table.version.is_some());
+        types.push(pg_sys::INTERVALOID);
+        (build(table, &format!("{these} AND {}", is_due(table, rule, types.len()))), types)
+    })
+}
+
+fn take_arguments<'a>(table: &Table, rule: &Rule, rows: &[Row]) -> Vec<DatumWithOid<'a>> {
+    let array = |i: usize| rows.iter().map(|row| row[i]).collect();
+    let mut arguments: Vec<_> = table.id.iter().enumerate().map(|(i, id)| id.kind.array_of(array(i))).collect();
+    if table.version.is_some() {
+        // An int8 is its 64 bits.
+        let versions: Vec<i64> = rows.iter().map(|row| row[table.id.len()].value().cast_signed() as i64).collect();
+        arguments.push(versions.into());
+    }
+    arguments.push(rule.after.into());
+    arguments
+}
+
+/// That the row's key is among those of the first `count` parameters. A subselect of its own: the rule's expression must see
+/// nothing beside the table.
+fn among(table: &Table, count: usize, with_version: bool) -> String {
+    // The table itself may have that name.
+    let keys = if table.alias() == "\"k\"" { "keys" } else { "k" };
+    let mut same = key_equals(table, &table.alias(), |i| format!("{keys}.c{i}"));
+    if let (true, Some(version)) = (with_version, &table.version) {
+        same += &format!(" AND {}.{} OPERATOR(pg_catalog.=) {keys}.c{}", table.alias(), version.sql(), count - 1);
+    }
+    format!("EXISTS (SELECT FROM {} WHERE {same})", keys_from(keys, count))
+}
+
+/// That the row is due, by the age in parameter `after`. Beyond 4,000 years there is no date to count from.
+fn is_due(table: &Table, rule: &Rule, after: usize) -> String {
+    let standing = match rule.action {
+        Action::Expire => format!("{}.{} IS NULL AND ", table.alias(), table.deleted_at.sql()),
+        Action::Purge => String::new(),
+    };
+    format!(
+        "{standing}{} OPERATOR(pg_catalog.<) \
+         (pg_catalog.now() OPERATOR(pg_catalog.-) LEAST(${after}, '4000 years'::pg_catalog.interval))",
+        counts_from(table, rule)
+    )
+}
+
+/// The moment a row's age counts from.
+fn counts_from(table: &Table, rule: &Rule) -> String {
+    match &rule.from {
+        Some(from) => format!("(({from}\n)::pg_catalog.timestamptz)"),
+        None => format!("{}.{}", table.alias(), table.deleted_at.sql()),
+    }
+}
+
+/// What names a row: id and version.
+fn names(table: &Table) -> String {
+    let alias = table.alias();
+    let id = table.id.iter().map(|column| format!("{alias}.{}", column.sql()));
+    let version = table.version.as_ref().map(|column| format!("{alias}.{}::pg_catalog.int8", column.sql()));
+    id.chain(version).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,62 @@
+//! By what rule records are due: a live one for expiry, a tombstone for the purge. An age counts from a moment that the row
+//! itself says; what is exactly as old as the limit is not due yet.
+
+use pgrx::datum::Interval;
+
+use crate::log::account::Cause;
+use crate::table::Terms;
+
+/// What becomes of records that are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Live records are soft-deleted.
+    Expire,
+    /// Tombstones are purged.
+    Purge,
+}
+
+impl Action {
+    pub const ALL: [Action; 2] = [Action::Expire, Action::Purge];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Expire => "expire",
+            Action::Purge => "purge",
+        }
+    }
+
+    pub fn participle(self) -> &'static str {
+        match self {
+            Action::Expire => "expired",
+            Action::Purge => "purged",
+        }
+    }
+
+    pub fn cause(self) -> Cause {
+        match self {
+            Action::Expire => Cause::Expiry,
+            Action::Purge => Cause::Retention,
+        }
+    }
+}
+
+/// One table's rule for one action.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub action: Action,
+    /// The age at which a record is due.
+    pub after: Interval,
+    /// Expression over the row: the moment its age counts from. Of a purge that is deleted_at.
+    pub from: Option<String>,
+}
+
+impl Rule {
+    /// What `terms` say of `action`; `None` where it never happens.
+    pub fn of(terms: &Terms, action: Action) -> Option<Rule> {
+        let (after, from) = match action {
+            Action::Expire => (terms.expire_after, terms.expire_from.clone()),
+            Action::Purge => (terms.retention, None),
+        };
+        after.map(|after| Rule { action, after, from })
+    }
+}

@@ -1,0 +1,184 @@
+//! A look at what is due, and batches of it: each a transaction, with the table's owner's rights only.
+//!
+//! What the owner wrote (expressions, triggers, operators, casts) runs in here. In a security-restricted operation it can
+//! leave nothing behind that would run later with more rights: no cursor, no temporary table. Deferred constraints, which
+//! would have to be left behind, are checked at once.
+
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+
+use pgrx::{Spi, pg_sys};
+
+use super::host::Host;
+use super::run::{self, Run};
+use crate::backend::identity::with_settings;
+use crate::backend::relation::{LockFor, lock};
+use crate::backend::spool::Spool;
+use crate::error::Result;
+use crate::lifecycle::layout::{self, Row};
+use crate::lifecycle::rule::{Action, Rule};
+use crate::lifecycle::{hold, readable_keys, seen};
+use crate::log::account::{self, Account};
+use crate::log::event;
+use crate::settings;
+use crate::table::key::Key;
+use crate::table::{Table, Terms, by_oid, terms_of};
+
+/// What a look has found.
+pub enum Look {
+    Nothing,
+    /// More than the table's max_purge allows.
+    Refused {
+        due: u64,
+        most: i64,
+    },
+    Due(Run, Spool),
+}
+
+/// What came of a batch.
+pub enum Batch {
+    /// Of `rows` that were due when looked for `taken` were taken, and `written` rows with all that followed from them.
+    Took { rows: usize, taken: u64, written: u64 },
+    /// There are no more.
+    None,
+    /// The table does not want it any more.
+    Ended(&'static str),
+}
+
+/// Records that are due, and that something forbids to take.
+#[derive(Debug, Default)]
+pub struct Kept {
+    pub records: u64,
+    pub why: Option<String>,
+}
+
+/// Looks what is due of `action`, in one transaction.
+pub fn look(number: i32, relation: pg_sys::Oid, action: Action) -> Result<Look> {
+    in_our_settings(|| {
+        lock(relation, LockFor::Reading);
+        let Some((terms, rule)) = wanted(number, action)? else { return Ok(Look::Nothing) };
+        let table = by_oid(relation)?;
+        let held = held_keys(&table)?;
+        let rows = table.evaluating(|| layout::of(&table).due(&table, &rule, &held))?;
+        match (rows.rows(), terms.max_purge) {
+            (0, _) => Ok(Look::Nothing),
+            (due, Some(most)) if i128::from(due) > i128::from(most) => {
+                run::note_refusal(number, action, due, most)?;
+                Ok(Look::Refused { due, most })
+            }
+            (due, _) => Ok(Look::Due(Run::begin(number, action, due)?, rows)),
+        }
+    })
+}
+
+/// The records of the table that are on hold: none of them is due.
+pub fn held_keys(table: &Table) -> Result<Vec<Key>> {
+    let held = hold::all_held(table)?;
+    let ids: Vec<&str> = held.iter().map(String::as_str).collect();
+    Ok(readable_keys(table, &ids)?.into_iter().map(|(_, key)| key).collect())
+}
+
+/// Takes the next `most` rows; those that cannot be taken are found by halving, and left.
+pub fn take(
+    host: Host,
+    run: &Run,
+    relation: pg_sys::Oid,
+    action: Action,
+    spool: &mut Spool,
+    most: usize,
+    kept: &mut Kept,
+) -> Result<Batch> {
+    let next = spool.take(most);
+    if next.rows.is_empty() {
+        return Ok(Batch::None);
+    }
+    take_rows(host, &Taker { run, relation, action }, &next.rows, kept)
+}
+
+struct Taker<'a> {
+    run: &'a Run,
+    relation: pg_sys::Oid,
+    action: Action,
+}
+
+fn take_rows(host: Host, taker: &Taker, rows: &[Row], kept: &mut Kept) -> Result<Batch> {
+    match host.transaction(|| in_our_settings(|| taker.batch(rows))) {
+        Err(error) if !error.may_be_of_a_record() => Err(error),
+        Err(error) if rows.len() == 1 => {
+            kept.records += 1;
+            kept.why = Some(error.summary());
+            Ok(Batch::Took { rows: 1, taken: 0, written: 0 })
+        }
+        Err(_) => {
+            let (mut all, mut written) = (0, 0);
+            for half in [&rows[..rows.len() / 2], &rows[rows.len() / 2..]] {
+                match take_rows(host, taker, half, kept)? {
+                    Batch::Took { taken, written: more, .. } => (all, written) = (all + taken, written + more),
+                    other => return Ok(other),
+                }
+            }
+            Ok(Batch::Took { rows: rows.len(), taken: all, written })
+        }
+        batch => batch,
+    }
+}
+
+impl Taker<'_> {
+    fn batch(&self, rows: &[Row]) -> Result<Batch> {
+        lock(self.relation, LockFor::Writing);
+        let Some((_, rule)) = wanted(self.run.managed, self.action)? else {
+            return Ok(Batch::Ended("paused, unmanaged, or its options have changed"));
+        };
+        let table = by_oid(self.relation)?;
+        let is_named_so = rows.iter().all(|row| row.len() == table.id.len() + usize::from(table.version.is_some()));
+        if !is_named_so {
+            return Ok(Batch::Ended("its key has changed"));
+        }
+        let free = not_held(&table, rows)?;
+        let before = event::noted();
+        let account = Account { cause: self.action.cause(), reason: None, undoes: None };
+        let taken = account::on(account, || table.evaluating(|| locked_and_taken(&table, &rule, &free)))?;
+        let written = event::noted() - before;
+        self.run.count(taken)?;
+        Ok(Batch::Took { rows: rows.len(), taken, written })
+    }
+}
+
+/// Two statements: the second sees what was committed before the locks were had, also in other tables that the rule asks.
+fn locked_and_taken(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
+    let layout = layout::of(table);
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    Spi::run("SET CONSTRAINTS ALL IMMEDIATE")?;
+    let locked = layout.lock_due(table, rule, rows)?;
+    if locked.is_empty() {
+        return Ok(0);
+    }
+    seen(table, || layout.take_due(table, rule, &locked))
+}
+
+/// The rows whose records are not on hold.
+fn not_held(table: &Table, rows: &[Row]) -> Result<Vec<Row>> {
+    let held = hold::all_held(table)?;
+    if held.is_empty() {
+        return Ok(rows.to_vec());
+    }
+    // SAFETY: a row begins with the values of the id columns.
+    let is_free = |row: &&Row| !held.contains(&unsafe { table.key_text(&row[..table.id.len()]) });
+    Ok(rows.iter().filter(is_free).cloned().collect())
+}
+
+/// The table's terms as they are now, and its rule for `action`; `None` where it does not want it, or not now.
+fn wanted(number: i32, action: Action) -> Result<Option<(Terms, Rule)>> {
+    let terms = terms_of(number)?.filter(|terms| !super::is_paused(terms));
+    Ok(terms.and_then(|terms| Rule::of(&terms, action).map(|rule| (terms, rule))))
+}
+
+/// Whatever the session has set: times without a zone are UTC, and locks are not waited for much longer than others wait.
+pub fn in_our_settings<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let lock_timeout = CString::new(settings::lock_timeout().to_string()).unwrap_or_default();
+    let settings: [(&CStr, &CStr); 4] =
+        [(c"lock_timeout", &lock_timeout), (c"TimeZone", c"UTC"), (c"DateStyle", c"ISO, YMD"), (c"IntervalStyle", c"postgres")];
+    with_settings(&settings, act)
+}

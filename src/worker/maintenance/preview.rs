@@ -1,0 +1,69 @@
+//! preview: what expiry and purge would take now, told without taking it.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::batch::{held_keys, in_our_settings};
+use super::door::{may_watch, one_or_all};
+use crate::backend::relation::{LockFor, lock};
+use crate::backend::subtransaction::attempt;
+use crate::error::Result;
+use crate::lifecycle::layout::{self, Summary};
+use crate::lifecycle::rule::{Action, Rule};
+use crate::table::{Terms, by_oid, title};
+
+type Line = (pg_sys::Oid, String, i64, Option<TimestampWithTimeZone>, Option<TimestampWithTimeZone>);
+
+/// What a pass would expire and purge (DESIGN §3).
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns are the contract")]
+fn preview(
+    relation: Option<pg_sys::Oid>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(relation, pg_sys::Oid),
+            name!(action, String),
+            name!(records, i64),
+            name!(oldest, Option<TimestampWithTimeZone>),
+            name!(newest, Option<TimestampWithTimeZone>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let preview = || -> Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        for terms in one_or_all(relation, may_watch)? {
+            for rule in Action::ALL.iter().filter_map(|action| Rule::of(&terms, *action)) {
+                // Of all tables, one that fails must not hide the others.
+                let summary = if relation.is_some() { Ok(summary(&terms, &rule)?) } else { attempt(|| summary(&terms, &rule)) };
+                match summary {
+                    Ok(found) => {
+                        lines.push((terms.relation, rule.action.name().into(), found.rows, found.oldest, found.newest));
+                    }
+                    Err(error) => warning!(
+                        "{}: there is no telling what is to be {}: {}",
+                        title(terms.relation),
+                        rule.action.participle(),
+                        error.summary()
+                    ),
+                }
+            }
+        }
+        Ok(lines)
+    };
+    preview().map(TableIterator::new).map_err(Into::into)
+}
+
+fn summary(terms: &Terms, rule: &Rule) -> Result<Summary> {
+    in_our_settings(|| {
+        lock(terms.relation, LockFor::Reading);
+        let table = by_oid(terms.relation)?;
+        let held = held_keys(&table)?;
+        table.evaluating(|| layout::of(&table).summary(&table, rule, &held))
+    })
+}

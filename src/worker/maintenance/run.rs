@@ -1,0 +1,158 @@
+//! `tombstone.run`: what was done, and how far what is being done has come. A run's count moves in the transaction of the batch
+//! that it counts. Written in the keeper's name.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use pgrx::pg_sys;
+
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::keeper;
+use crate::error::Result;
+use crate::lifecycle::rule::Action;
+
+/// A run under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    number: i64,
+    pub managed: i32,
+}
+
+/// How often in a row a table has failed, and how long ago it did so last.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Failures {
+    pub in_a_row: u32,
+    pub since: Duration,
+}
+
+struct Statements {
+    begin: Statement,
+    note: Statement,
+    count: Statement,
+    end: Statement,
+    interrupted: Statement,
+    failures: Statement,
+    prune: Statement,
+}
+
+thread_local! {
+    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
+}
+
+impl Statements {
+    fn new() -> Self {
+        use pg_sys::*;
+        let insert = |columns: &str, values: &str| {
+            format!(
+                "INSERT INTO tombstone.run (managed, action, pid, backend_start, {columns})
+                 SELECT $1, $2, a.pid, a.backend_start, {values} FROM pg_stat_get_activity(pg_backend_pid()) a
+                 RETURNING run"
+            )
+        };
+        Statements {
+            begin: Statement::new(insert("due", "$3"), [INT4OID, TEXTOID, INT8OID]),
+            note: Statement::new(
+                insert("due, ended, outcome, detail", "$3, clock_timestamp(), $4, $5"),
+                [INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID],
+            ),
+            count: Statement::new("UPDATE tombstone.run SET records = records + $2 WHERE run = $1", [INT8OID, INT8OID]),
+            end: Statement::new(
+                "UPDATE tombstone.run SET ended = clock_timestamp(), outcome = $2, detail = $3 WHERE run = $1",
+                [INT8OID, TEXTOID, TEXTOID],
+            ),
+            interrupted: Statement::new(
+                "UPDATE tombstone.run r SET ended = clock_timestamp(), outcome = 'interrupted', detail = 'its process is gone'
+                 WHERE r.ended IS NULL AND NOT EXISTS (
+                     SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start)",
+                [],
+            ),
+            failures: Statement::new(
+                "SELECT managed, action, count(*), min(clock_timestamp() - ended)
+                 FROM (SELECT managed, action, ended,
+                              bool_and(outcome IN ('failed', 'interrupted')) OVER (PARTITION BY managed, action ORDER BY run DESC) AS still
+                       FROM tombstone.run WHERE ended IS NOT NULL) last
+                 WHERE still GROUP BY managed, action",
+                [],
+            ),
+            // What nobody will ask for any more.
+            prune: Statement::new(
+                "DELETE FROM tombstone.run
+                 WHERE ended IS NOT NULL AND (run <= $1 - 10000 OR at < clock_timestamp() - interval '30 days')",
+                [INT8OID],
+            ),
+        }
+    }
+}
+
+fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
+    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+}
+
+impl Run {
+    /// Begins a run of `action`, which has found `due` rows.
+    pub fn begin(managed: i32, action: Action, due: u64) -> Result<Run> {
+        with(|statements| {
+            let arguments = [managed.into(), action.name().into(), (due as i64).into()];
+            let run = statements.begin.rows(&arguments, |row| Ok(row.get::<i64>(1)?))?;
+            let number = run.into_iter().flatten().next().unwrap_or_default();
+            statements.prune.execute(&[number.into()])?;
+            Ok(Run { number, managed })
+        })
+    }
+
+    /// Counts `taken` rows more.
+    pub fn count(&self, taken: u64) -> Result<()> {
+        if taken == 0 {
+            return Ok(());
+        }
+        with(|statements| statements.count.execute(&[self.number.into(), (taken as i64).into()]).map(drop))
+    }
+
+    pub fn end(&self, outcome: &str, detail: Option<&str>) -> Result<()> {
+        with(|statements| statements.end.execute(&[self.number.into(), outcome.into(), detail.into()]).map(drop))
+    }
+}
+
+/// Notes that `action` could not even begin.
+pub fn note_failure(managed: i32, action: Action, detail: &str) -> Result<()> {
+    note(managed, action, 0, "failed", detail)
+}
+
+/// Notes that more rows are due than `most`, and that none was taken.
+pub fn note_refusal(managed: i32, action: Action, due: u64, most: i64) -> Result<()> {
+    note(managed, action, due, "refused", &format!("{due} records are due, and max_purge is {most}"))
+}
+
+fn note(managed: i32, action: Action, due: u64, outcome: &str, detail: &str) -> Result<()> {
+    let arguments = [managed.into(), action.name().into(), (due as i64).into(), outcome.into(), detail.into()];
+    with(|statements| statements.note.execute(&arguments).map(drop))
+}
+
+/// Ends the runs whose processes are gone without having ended them.
+pub fn mark_interrupted() -> Result<()> {
+    with(|statements| statements.interrupted.execute(&[]).map(drop))
+}
+
+/// The tables and actions that failed last time.
+pub fn recent_failures() -> Result<HashMap<(i32, &'static str), Failures>> {
+    let mut all = HashMap::new();
+    with(|statements| {
+        let rows = statements.failures.rows(&[], |row| {
+            let since = row
+                .get::<pgrx::datum::Interval>(4)?
+                .map_or(0, |since| since.micros() + i64::from(since.days()) * 86_400_000_000);
+            let failures = Failures {
+                in_a_row: row.get::<i64>(3)?.unwrap_or_default().min(32) as u32,
+                since: Duration::from_micros(since.max(0).unsigned_abs()),
+            };
+            Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default(), failures))
+        })?;
+        for (managed, name, failures) in rows {
+            all.extend(
+                Action::ALL.iter().filter(|action| action.name() == name).map(|action| ((managed, action.name()), failures)),
+            );
+        }
+        Ok(all)
+    })
+}
