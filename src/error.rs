@@ -102,13 +102,18 @@ impl Error {
         self.code == PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
     }
 
+    /// Whether a lock was not to be had in time.
+    pub fn is_lock_timeout(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+    }
+
     /// Whether somebody wanted the statement to end.
     pub fn is_cancellation(&self) -> bool {
         self.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
     }
 
-    /// Whether it may lie with single records, so that others can be written without them: unlike a wrong definition, a lock
-    /// or a lack of something, which is the same for all.
+    /// Whether it may lie with single records, so that others can be written without them: unlike a wrong definition or a
+    /// lack of something, which is the same for all.
     pub fn may_be_of_a_record(&self) -> bool {
         use PgSqlErrorCode::*;
         let classes = [
@@ -121,7 +126,7 @@ impl Error {
             ERRCODE_QUERY_CANCELED,
             ERRCODE_SYSTEM_ERROR,
         ];
-        let of_all = [ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE].contains(&self.code);
+        let of_all = self.code == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
         !of_all && !classes.iter().any(|class| class_of(*class) == class_of(self.code))
     }
 

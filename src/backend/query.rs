@@ -132,6 +132,20 @@ impl Statement {
         self.portal(arguments, at_once, |row| read(&row.raw()))
     }
 
+    /// Hands over all rows, as they stand, with their shape.
+    pub fn each_tuple(
+        &self,
+        arguments: &[DatumWithOid],
+        at_once: i64,
+        mut take: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
+    ) -> Result<()> {
+        let hand_over = |row: &Row| {
+            take(row.tuple, row.shape);
+            Ok(ControlFlow::Continue(()))
+        };
+        self.portal(arguments, at_once, hand_over).map(drop)
+    }
+
     /// The same in what is committed now, whatever the running statement sees.
     pub fn scan_latest(
         &self,

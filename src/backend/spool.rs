@@ -60,13 +60,15 @@ impl Spool {
     /// Adds the rows that `statement` finds, whose columns are ours.
     pub fn fill(&mut self, statement: &Statement, arguments: &[DatumWithOid]) -> Result<()> {
         const AT_ONCE: i64 = 1000;
-        statement.scan(arguments, AT_ONCE, |row| {
-            if let Some(values) = row.iter().copied().collect::<Option<Vec<_>>>() {
-                self.push(values);
+        statement.each_tuple(arguments, AT_ONCE, |tuple, shape| {
+            // SAFETY: a row of the statement, whose columns are ours; the store copies it. What is kept apart from its row in the
+            // table is fetched now: it may be gone when it is asked for.
+            unsafe {
+                let whole = if has_external(tuple) { pg_sys::toast_flatten_tuple(tuple, shape) } else { tuple };
+                self.memory.switch_to(|_| pg_sys::tuplestore_puttuple(self.store, whole));
             }
-            Ok(std::ops::ControlFlow::Continue(()))
-        })?;
-        Ok(())
+            self.rows += 1;
+        })
     }
 
     /// How many rows were ever put in.
@@ -80,19 +82,6 @@ impl Spool {
         // SAFETY: the values copied there are used only while it lives.
         let rows = unsafe { memory.switch_to(|_| std::iter::from_fn(|| self.next()).take(most).collect()) };
         Taken { rows, _memory: memory }
-    }
-
-    fn push(&mut self, values: Vec<pg_sys::Datum>) {
-        // SAFETY: as many values as columns, of their types; the store copies them. What is kept apart from its row in the
-        // table is fetched now: it may be gone when it is asked for.
-        unsafe {
-            let whole = self.columns.iter().zip(values).map(|(column, value)| column.whole(value));
-            let (mut values, mut nulls) = (whole.collect::<Vec<_>>(), vec![false; self.columns.len()]);
-            self.memory.switch_to(|_| {
-                pg_sys::tuplestore_putvalues(self.store, self.shape, values.as_mut_ptr(), nulls.as_mut_ptr());
-            });
-        }
-        self.rows += 1;
     }
 
     fn next(&mut self) -> Option<Vec<pg_sys::Datum>> {
@@ -134,14 +123,11 @@ impl Storage {
         unsafe { pg_sys::get_typlenbyval(kind, &mut storage.length, &mut storage.by_value) };
         storage
     }
+}
 
-    /// # Safety
-    /// `value` is one of this storage.
-    unsafe fn whole(self, value: pg_sys::Datum) -> pg_sys::Datum {
-        match self.length {
-            // SAFETY: by contract of this function.
-            -1 => unsafe { pg_sys::Datum::from(pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr())) },
-            _ => value,
-        }
-    }
+/// # Safety
+/// `tuple` is one.
+unsafe fn has_external(tuple: pg_sys::HeapTuple) -> bool {
+    // SAFETY: by contract of this function.
+    unsafe { u32::from((*(*tuple).t_data).t_infomask) & pg_sys::HEAP_HASEXTERNAL != 0 }
 }

@@ -51,6 +51,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it may ask other rows than the one in question. A bare word is a column of it.
+    pub fn looks_further(&self) -> bool {
+        self.from.as_ref().is_some_and(|from| !from.trim().chars().all(|c| c.is_alphanumeric() || c == '_'))
+    }
+
     /// What `terms` say of `action`; `None` where it never happens.
     pub fn of(terms: &Terms, action: Action) -> Option<Rule> {
         let (after, from) = match action {

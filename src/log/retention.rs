@@ -16,6 +16,7 @@ use crate::error::Result;
 
 struct Statements {
     stored: Statement,
+    news: Statement,
     store: Statement,
     forget: Statement,
     due: Statement,
@@ -37,6 +38,15 @@ impl Statements {
         use pg_sys::*;
         Statements {
             stored: Statement::new("SELECT seen::text FROM tombstone.tick ORDER BY tick DESC LIMIT 1", [] as [Oid; 0]),
+            // Whether the log has anything that a tick's snapshot does not see: other transactions, of other databases above all,
+            // are no news.
+            news: Statement::new(
+                "SELECT 1 FROM tombstone.managed m
+                 WHERE EXISTS (SELECT FROM tombstone.event e WHERE e.managed = m.managed AND e.xid >= $1::xid8)
+                    OR EXISTS (SELECT FROM tombstone.event e WHERE e.managed = m.managed AND e.xid = ANY ($2::xid8[]))
+                 LIMIT 1",
+                [TEXTOID, TEXTOID],
+            ),
             store: Statement::new("INSERT INTO tombstone.tick (seen) VALUES ($1::pg_snapshot)", [TEXTOID]),
             // The newest tick that every table may trim up to makes those before it useless.
             forget: Statement::new(
@@ -150,7 +160,7 @@ unsafe fn read<T: FromDatum>(value: Option<pg_sys::Datum>) -> Option<T> {
     unsafe { T::from_datum(value?, false) }
 }
 
-/// Stores the tick that is now, unless nothing was committed since the last one; and drops those nobody needs.
+/// Stores the tick that is now, unless nothing was logged since the last one; and drops those nobody needs.
 ///
 /// Whoever else wants to trim waits until this transaction is over, so that the floors are raised in the order of commits.
 pub fn store_tick() -> Result<()> {
@@ -158,7 +168,10 @@ pub fn store_tick() -> Result<()> {
     let now = tick::now();
     with(|statements| {
         let last = statements.stored.rows(&[], |row| Ok(row.get::<String>(1)?))?.into_iter().flatten().next();
-        if last.and_then(|text| Snapshot::from_pg(&text)).is_none_or(|last| !last.covers(&now)) {
+        let last = last.and_then(|text| Snapshot::from_pg(&text)).unwrap_or(Snapshot::nothing());
+        let open: Vec<String> = last.open().iter().map(u64::to_string).collect();
+        let news = [last.end().to_string().into(), format!("{{{}}}", open.join(",")).into()];
+        if statements.news.execute(&news)? > 0 {
             statements.store.execute(&[now.to_pg().into()])?;
         }
         statements.forget.execute(&[])?;

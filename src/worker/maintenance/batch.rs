@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
+use std::time::Duration;
 
 use pgrx::{Spi, pg_sys};
 
@@ -14,7 +15,8 @@ use super::run::{self, Run};
 use crate::backend::identity::with_settings;
 use crate::backend::relation::{LockFor, lock};
 use crate::backend::spool::Spool;
-use crate::error::Result;
+use crate::backend::subtransaction::attempt_for_now;
+use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Row};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::lifecycle::{hold, readable_keys, seen};
@@ -43,6 +45,8 @@ pub enum Batch {
     None,
     /// The table does not want it any more.
     Ended(&'static str),
+    /// The table cannot be had, whichever of its rows it is about.
+    Failed(Error),
 }
 
 /// Records that are due, and that something forbids to take.
@@ -125,7 +129,12 @@ fn take_rows(host: Host, taker: &Taker, rows: &[Row], kept: &mut Kept) -> Result
 
 impl Taker<'_> {
     fn batch(&self, rows: &[Row]) -> Result<Batch> {
-        lock(self.relation, LockFor::Writing);
+        if let Err(error) = attempt_for_now(|| {
+            lock(self.relation, LockFor::Writing);
+            Ok(())
+        }) {
+            return Ok(Batch::Failed(error));
+        }
         let Some((_, rule)) = wanted(self.run.managed, self.action)? else {
             return Ok(Batch::Ended("paused, unmanaged, or its options have changed"));
         };
@@ -137,25 +146,49 @@ impl Taker<'_> {
         let free = not_held(&table, rows)?;
         let before = event::noted();
         let account = Account { cause: self.action.cause(), reason: None, undoes: None };
-        let taken = account::on(account, || table.evaluating(|| locked_and_taken(&table, &rule, &free)))?;
+        let taken = account::on(account, || table.evaluating(|| taken(&table, &rule, &free)))?;
         let written = event::noted() - before;
         self.run.count(taken)?;
         Ok(Batch::Took { rows: rows.len(), taken, written })
     }
 }
 
-/// Two statements: the second sees what was committed before the locks were had, also in other tables that the rule asks.
-fn locked_and_taken(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
-    let layout = layout::of(table);
+/// Takes those of `rows` that nobody else has locked.
+fn taken(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
     if rows.is_empty() {
         return Ok(0);
     }
     Spi::run("SET CONSTRAINTS ALL IMMEDIATE")?;
+    if !rule.looks_further() {
+        match taken_at_once(table, rule, rows) {
+            Err(error) if error.is_lock_timeout() => (),
+            taken => return taken,
+        }
+    }
+    // What follows along foreign keys is waited for as long as a batch may take.
+    waiting_at_most(settings::batch_time(), || locked_and_taken(table, rule, rows))
+}
+
+/// In one statement, which checks the rule again for each row that it has had to wait for. Mostly nobody has any of them locked;
+/// as soon as somebody has, nothing is taken.
+fn taken_at_once(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
+    const NOT_AT_ALL: Duration = Duration::from_millis(1);
+    waiting_at_most(NOT_AT_ALL, || attempt_for_now(|| seen(table, || layout::of(table).take_due(table, rule, rows))))
+}
+
+/// In two: the second sees what was committed before the locks were had, also in other tables that the rule asks.
+fn locked_and_taken(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
+    let layout = layout::of(table);
     let locked = layout.lock_due(table, rule, rows)?;
     if locked.is_empty() {
         return Ok(0);
     }
     seen(table, || layout.take_due(table, rule, &locked))
+}
+
+fn waiting_at_most<T>(most: Duration, act: impl FnOnce() -> T) -> T {
+    let milliseconds = CString::new(most.as_millis().max(1).to_string()).unwrap_or_default();
+    with_settings(&[(c"lock_timeout", &milliseconds)], act)
 }
 
 /// The rows whose records are not on hold.

@@ -175,6 +175,7 @@ impl Chore {
                 self.end(taking, "done", detail);
                 Ok(Next::Over)
             }
+            Batch::Failed(error) => Err(error),
             Batch::Ended(why) => {
                 self.end(taking, "ended", Some(why.to_string()));
                 Ok(Next::Over)
@@ -197,10 +198,10 @@ impl Chore {
         let noted = self.host.transaction(|| taking.run.end(outcome, detail.as_deref()));
         let seconds = taking.began.elapsed().as_secs_f64();
         let (name, participle, taken) = (title(self.relation), self.action.participle(), taking.taken);
-        let mut message = format!("{name}: {taken} records {participle} in {seconds:.1} s");
-        if outcome != "done" {
-            message += &format!(", then {outcome}");
-        }
+        let mut message = match outcome {
+            "done" => format!("{name}: {taken} records {participle} in {seconds:.1} s"),
+            outcome => format!("{name}: {taken} records {participle}, then {outcome}"),
+        };
         if let Some(detail) = detail {
             message += &format!(": {detail}");
         }
@@ -220,7 +221,7 @@ impl Chore {
 fn detail(taking: &Taking) -> Option<String> {
     let Taking { rows, taken, kept, .. } = taking;
     let skipped = rows.rows().saturating_sub(*taken + kept.records);
-    let skipped = (skipped > 0).then(|| format!("{skipped} locked by others, or not due any more"));
+    let skipped = (skipped > 0).then(|| format!("{skipped} were locked, not due any more, or kept by a trigger"));
     let kept = kept.why.as_ref().map(|why| format!("{} could not be: {why}", kept.records));
     let all: Vec<String> = kept.into_iter().chain(skipped).collect();
     (!all.is_empty()).then(|| all.join("; "))

@@ -59,7 +59,7 @@ fn find(table: &Table, rule: &Rule, purpose: &'static str, what: &str) -> std::r
         let but = among(table, types.len(), false);
         types.push(pg_sys::INTERVALOID);
         let due = is_due(table, rule, types.len());
-        (format!("SELECT {what} FROM {} AS {} WHERE {due} AND NOT {but}", table.sql(), table.alias()), types)
+        (format!("SELECT {what} FROM {} AS {} WHERE {due} AND NOT ({but})", table.sql(), table.alias()), types)
     })
 }
 
@@ -97,9 +97,12 @@ fn take_arguments<'a>(table: &Table, rule: &Rule, rows: &[Row]) -> Vec<DatumWith
     arguments
 }
 
-/// That the row's key is among those of the first `count` parameters. A subselect of its own: the rule's expression must see
-/// nothing beside the table.
+/// That the row's key is among those of the first `count` parameters. Where these are several, in a subselect of their own: the
+/// rule's expression must see nothing beside the table.
 fn among(table: &Table, count: usize, with_version: bool) -> String {
+    if count == 1 {
+        return key_equals(table, &table.alias(), |_| "ANY ($1)".into());
+    }
     // The table itself may have that name.
     let keys = if table.alias() == "\"k\"" { "keys" } else { "k" };
     let mut same = key_equals(table, &table.alias(), |i| format!("{keys}.c{i}"));
