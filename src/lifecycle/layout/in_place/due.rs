@@ -1,7 +1,7 @@
 //! Rows whose age is up, found and taken. The rule's expression is its owner's: run this with the owner's rights, in a
 //! security-restricted operation.
 
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys;
 
 use super::super::{Row, Summary};
@@ -10,6 +10,7 @@ use crate::backend::spool::Spool;
 use crate::error::Result;
 use crate::lifecycle::rows::{key_equals, keys_from};
 use crate::lifecycle::rule::{Action, Rule};
+use crate::log::event::stamp_argument;
 use crate::table::key::{Key, columns_of};
 use crate::table::{Purpose, Table};
 
@@ -18,13 +19,13 @@ pub fn spooled(table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool> {
     let mut columns: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.base()).collect();
     columns.extend(table.version.as_ref().map(|_| pg_sys::INT8OID));
     let mut spool = Spool::new(&columns);
-    spool.fill(&find(table, rule, "due", &names(table)), &find_arguments(table, rule, but))?;
+    spool.fill(&find(table, rule, "due", &names(table)), &find_arguments(table, rule, but)?)?;
     Ok(spool)
 }
 
 pub fn summary(table: &Table, rule: &Rule, but: &[Key]) -> Result<Summary> {
     let counted = format!("pg_catalog.count(*), pg_catalog.min({0}), pg_catalog.max({0})", counts_from(table, rule));
-    let rows = find(table, rule, "summary", &counted).rows(&find_arguments(table, rule, but), |row| {
+    let rows = find(table, rule, "summary", &counted).rows(&find_arguments(table, rule, but)?, |row| {
         Ok(Summary { rows: row.get(1)?.unwrap_or_default(), oldest: row.get(2)?, newest: row.get(3)? })
     })?;
     Ok(rows.into_iter().next().unwrap_or(Summary { rows: 0, oldest: None, newest: None }))
@@ -36,7 +37,7 @@ pub fn lock(table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<Row>> {
         let (alias, names) = (table.alias(), names(table));
         format!("SELECT {names} FROM {} AS {alias} WHERE {due} FOR UPDATE OF {alias} SKIP LOCKED", table.sql())
     });
-    statement.value_rows(&take_arguments(table, rule, rows))
+    statement.value_rows(&take_arguments(table, rule, rows)?)
 }
 
 pub fn take(table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64> {
@@ -49,7 +50,7 @@ pub fn take(table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64> {
             Action::Purge => format!("DELETE FROM {target} AS {alias} WHERE {due}"),
         }
     });
-    statement.execute(&take_arguments(table, rule, rows))
+    statement.execute(&take_arguments(table, rule, rows)?)
 }
 
 /// A statement that finds `what` of the rows that are due, but for those whose keys it gets.
@@ -57,16 +58,16 @@ fn find(table: &Table, rule: &Rule, purpose: &'static str, what: &str) -> std::r
     table.planned_statement(Purpose(purpose, rule.action.name(), 0), || {
         let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
         let but = among(table, types.len(), false);
-        types.push(pg_sys::INTERVALOID);
+        types.push(pg_sys::TIMESTAMPTZOID);
         let due = is_due(table, rule, types.len());
         (format!("SELECT {what} FROM {} AS {} WHERE {due} AND NOT ({but})", table.sql(), table.alias()), types)
     })
 }
 
-fn find_arguments<'a>(table: &Table, rule: &Rule, but: &[Key]) -> Vec<DatumWithOid<'a>> {
+fn find_arguments<'a>(table: &Table, rule: &Rule, but: &[Key]) -> Result<Vec<DatumWithOid<'a>>> {
     let mut arguments = columns_of(table, but);
-    arguments.push(rule.after.into());
-    arguments
+    arguments.push(limit(rule)?);
+    Ok(arguments)
 }
 
 /// A statement about those of the rows it gets that are due still, made by `build` of the table and that condition.
@@ -80,12 +81,12 @@ fn take_statement(
         let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
         types.extend(table.version.as_ref().map(|_| pg_sys::INT8ARRAYOID));
         let these = among(table, types.len(), table.version.is_some());
-        types.push(pg_sys::INTERVALOID);
+        types.push(pg_sys::TIMESTAMPTZOID);
         (build(table, &format!("{these} AND {}", is_due(table, rule, types.len()))), types)
     })
 }
 
-fn take_arguments<'a>(table: &Table, rule: &Rule, rows: &[Row]) -> Vec<DatumWithOid<'a>> {
+fn take_arguments<'a>(table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<DatumWithOid<'a>>> {
     let array = |i: usize| rows.iter().map(|row| row[i]).collect();
     let mut arguments: Vec<_> = table.id.iter().enumerate().map(|(i, id)| id.kind.array_of(array(i))).collect();
     if table.version.is_some() {
@@ -93,8 +94,8 @@ fn take_arguments<'a>(table: &Table, rule: &Rule, rows: &[Row]) -> Vec<DatumWith
         let versions: Vec<i64> = rows.iter().map(|row| row[table.id.len()].value().cast_signed() as i64).collect();
         arguments.push(versions.into());
     }
-    arguments.push(rule.after.into());
-    arguments
+    arguments.push(limit(rule)?);
+    Ok(arguments)
 }
 
 /// That the row's key is among those of the first `count` parameters. Where these are several, in a subselect of their own: the
@@ -112,17 +113,26 @@ fn among(table: &Table, count: usize, with_version: bool) -> String {
     format!("EXISTS (SELECT FROM {} WHERE {same})", keys_from(keys, count))
 }
 
-/// That the row is due, by the age in parameter `after`. Beyond 4,000 years there is no date to count from.
-fn is_due(table: &Table, rule: &Rule, after: usize) -> String {
+/// That the row is due: that its age counts from before the limit in parameter `limit`.
+fn is_due(table: &Table, rule: &Rule, limit: usize) -> String {
     let standing = match rule.action {
         Action::Expire => format!("{}.{} IS NULL AND ", table.alias(), table.deleted_at.sql()),
         Action::Purge => String::new(),
     };
-    format!(
-        "{standing}{} OPERATOR(pg_catalog.<) \
-         (pg_catalog.now() OPERATOR(pg_catalog.-) LEAST(${after}, '4000 years'::pg_catalog.interval))",
-        counts_from(table, rule)
-    )
+    format!("{standing}{} OPERATOR(pg_catalog.<) ${limit}", counts_from(table, rule))
+}
+
+thread_local! {
+    // Beyond 4,000 years there is no date to count from.
+    static LIMIT: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.now() OPERATOR(pg_catalog.-) LEAST($1, '4000 years'::pg_catalog.interval)", [pg_sys::INTERVALOID],
+    )));
+}
+
+/// What is older is due, in this transaction. Worked out once: the planner may then know how many rows that are.
+fn limit<'a>(rule: &Rule) -> Result<DatumWithOid<'a>> {
+    let limit = LIMIT.with(|statement| statement.rows(&[rule.after.into()], |row| Ok(row.get::<TimestampWithTimeZone>(1)?)))?;
+    Ok(stamp_argument(limit.into_iter().flatten().next().map(|limit| limit.into_inner())))
 }
 
 /// The moment a row's age counts from.
