@@ -10,7 +10,6 @@ mod lifecycle;
 mod log;
 mod settings;
 mod table;
-#[allow(dead_code, reason = "being built")]
 mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]

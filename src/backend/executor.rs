@@ -2,19 +2,25 @@
 //! is done once, when the whole statement and its AFTER triggers are through.
 //!
 //! Statement triggers cannot say so: one that names a partition skips the triggers of the partitioned table. The executor can;
-//! and the processor of utility statements, for COPY, which does not pass the executor.
+//! and the processor of utility statements, for COPY, which does not pass the executor. That one also tells of commands about
+//! databases and extensions, before and after.
 
 use std::cell::Cell;
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::{pg_guard, pg_sys};
 
+use super::command::Command;
 use super::transaction::with_snapshot;
+
+/// What is to happen before and after a command.
+type Around = (fn(&Command), fn(&Command));
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     static COMMAND: Cell<Option<pg_sys::CommandId>> = const { Cell::new(None) };
     static AT_END: Cell<Option<fn(u32)>> = const { Cell::new(None) };
+    static AROUND: Cell<Option<Around>> = const { Cell::new(None) };
     static PREVIOUS_RUN: Cell<pg_sys::ExecutorRun_hook_type> = const { Cell::new(None) };
     static PREVIOUS_UTILITY: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
     static PREVIOUS_FINISH: Cell<pg_sys::ExecutorFinish_hook_type> = const { Cell::new(None) };
@@ -32,6 +38,12 @@ pub fn at_statement_end(at_end: fn(u32)) {
         pg_sys::ExecutorRun_hook = Some(on_run);
         pg_sys::ExecutorFinish_hook = Some(on_finish);
     }
+}
+
+/// Calls `before` each command about a database or an extension, and `after` it, unless it fails. Called at load, where
+/// `at_statement_end` is.
+pub fn around_commands(before: fn(&Command), after: fn(&Command)) {
+    AROUND.set(Some((before, after)));
 }
 
 /// How many statements deep the running trigger is: at least 1, also in the statement that loaded this library.
@@ -141,6 +153,11 @@ unsafe extern "C-unwind" fn on_utility(
     receiver: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
+    // SAFETY: a utility statement, read.
+    let around = AROUND.get().and_then(|around| unsafe { Some((around, Command::of((*statement).utilityStmt)?)) });
+    if let Some(((before, _), command)) = &around {
+        before(command);
+    }
     // SAFETY: a utility statement, read; and hands on exactly what the hook was given.
     let copies = unsafe {
         let copies = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_CopyStmt;
@@ -164,5 +181,8 @@ unsafe extern "C-unwind" fn on_utility(
     };
     if copies && let Some(at_end) = AT_END.get() {
         with_snapshot(|| at_end(DEPTH.get()));
+    }
+    if let Some(((_, after), command)) = &around {
+        after(command);
     }
 }

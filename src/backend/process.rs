@@ -40,6 +40,12 @@ pub fn database() -> pg_sys::Oid {
     unsafe { pg_sys::MyDatabaseId }
 }
 
+/// The setting of that name.
+pub fn max_worker_processes() -> i32 {
+    // SAFETY: fixed at start.
+    unsafe { pg_sys::max_worker_processes }
+}
+
 /// Asks a process to leave, as pg_terminate_backend() would.
 pub fn terminate(pid: i32) {
     // SAFETY: sends a signal.

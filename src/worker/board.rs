@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use pgrx::pg_sys::Oid;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_shmem_init};
 
-use crate::backend::process::{self, Latch};
+use super::roster::{Departure, Left};
+use crate::backend::process::{self, Latch, terminate};
 
 /// Databases that have processes at once: as many as anybody has allowed a server to start.
 const MOST_SEATS: usize = 1024;
@@ -35,17 +36,6 @@ pub enum Kind {
     Relay,
 }
 
-/// How a worker left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
-    /// By an error, or because somebody ended it.
-    WithoutAWord,
-    /// The database does not have the extension.
-    NoExtension,
-    /// Its database was barred.
-    Asked,
-}
-
 /// A process at its place.
 struct Sitter {
     pid: i32,
@@ -68,13 +58,14 @@ struct Seat {
     /// What the worker says of why it leaves, before it has left.
     word: Departure,
     /// How the last worker left, until the launcher has read it.
-    left: Option<(Departure, bool)>,
+    left: Option<Left>,
 }
 
 /// A command that wants a database to itself.
 #[derive(Clone, Copy)]
 struct Bar {
     database: Oid,
+    /// The session that gave it.
     pid: i32,
     latch: Latch,
 }
@@ -158,6 +149,22 @@ impl Seat {
         }
     }
 
+    /// Lets this process take its place, if it may.
+    fn admit(&mut self, kind: Kind, barred: bool) -> bool {
+        match kind {
+            Kind::Relay => !barred && take(&mut self.relay),
+            _ if self.worker.is_some() => false,
+            _ if barred => {
+                self.left = Some(Left { how: Departure::Asked, had_worked: false });
+                false
+            }
+            _ => {
+                (self.at_work, self.has_worked, self.word, self.left) = (false, false, Departure::WithoutAWord, None);
+                take(&mut self.worker)
+            }
+        }
+    }
+
     fn sitters(&self) -> impl Iterator<Item = &Sitter> {
         self.worker.iter().chain(&self.relay)
     }
@@ -228,40 +235,27 @@ fn write<T>(act: impl FnOnce(&mut Board) -> T) -> Option<T> {
 
 /// Takes this process's place, before it connects; refused where the database is barred, or somebody sits there already.
 pub fn sit(kind: Kind, database: Oid) -> bool {
-    let seated = write(|board| {
-        let barred = board.is_barred(database);
-        let place = match kind {
-            Kind::Launcher => &mut board.launcher,
-            Kind::Worker | Kind::Relay => {
-                let Some(seat) = board.seat_or_new(database) else { return false };
-                if barred {
-                    if kind == Kind::Worker && seat.worker.is_none() {
-                        seat.left = Some((Departure::Asked, false));
-                    }
-                    board.call_launcher();
-                    return false;
-                }
-                match kind {
-                    Kind::Worker if seat.worker.is_none() => {
-                        (seat.at_work, seat.has_worked, seat.word, seat.left) = (false, false, Departure::WithoutAWord, None);
-                        &mut seat.worker
-                    }
-                    Kind::Worker => &mut seat.worker,
-                    _ => &mut seat.relay,
-                }
-            }
-        };
-        if place.is_some() {
-            return false;
+    let seated = write(|board| match kind {
+        Kind::Launcher => take(&mut board.launcher),
+        Kind::Worker | Kind::Relay => {
+            let barred = board.is_barred(database);
+            board.seat_or_new(database).is_some_and(|seat| seat.admit(kind, barred))
         }
-        *place = Some(Sitter::me());
-        true
     });
-    if seated == Some(true) {
+    let seated = seated.unwrap_or(false);
+    if seated {
         SEATED.set(Some((kind, database)));
-        return true;
     }
-    false
+    seated
+}
+
+/// Whether the place was free.
+fn take(place: &mut Option<Sitter>) -> bool {
+    let free = place.is_none();
+    if free {
+        *place = Some(Sitter::me());
+    }
+    free
 }
 
 /// Leaves it; called when the process ends.
@@ -273,8 +267,8 @@ pub fn leave() {
             (Kind::Launcher, _) => board.launcher = None,
             (Kind::Worker, Some(seat)) => {
                 seat.worker = None;
-                let departure = if barred { Departure::Asked } else { seat.word };
-                seat.left = Some((departure, seat.has_worked));
+                let how = if barred { Departure::Asked } else { seat.word };
+                seat.left = Some(Left { how, had_worked: seat.has_worked });
             }
             (Kind::Relay, Some(seat)) => (seat.relay, seat.relay_is_ready) = (None, false),
             (_, None) => (),
@@ -309,7 +303,7 @@ fn on_my_seat(act: impl FnOnce(&mut Seat)) {
 /// Of a worker: it has found the extension.
 pub fn found_extension() {
     on_my_seat(|seat| seat.at_work = true);
-    write(|board| board.call_launcher());
+    look_around();
 }
 
 /// Of a worker: it leaves because there is no extension.
@@ -335,6 +329,11 @@ pub fn relay_is_gone() {
 /// Whether a relay announces what is written in this database.
 pub fn relay_lives() -> bool {
     read(|board| board.seat(process::database()).is_some_and(|seat| seat.relay_is_ready)).unwrap_or(false)
+}
+
+/// Whether this database has a worker.
+pub fn has_worker() -> bool {
+    read(|board| board.sitter(Kind::Worker, process::database()).is_some()).unwrap_or(false)
 }
 
 /// Whether a process sits there as this database's relay, ready or not.
@@ -373,4 +372,67 @@ pub fn news(database: Oid) {
 /// Has the launcher look again which databases there are.
 pub fn look_around() {
     read(Board::call_launcher);
+}
+
+/// Keeps our processes out of `database` until `lift_bars`. Where more are barred than there is room for, they may come back
+/// too early, and are then in the command's way.
+pub fn bar(database: Oid) {
+    write(|board| board.bars.push(Bar { database, pid: process::pid(), latch: Latch::mine() }).is_some());
+}
+
+/// Lifts the bars of this session; called when its transaction ends, as it does when the session does.
+pub fn lift_bars() {
+    write(|board| {
+        board.bars.remove_where(|bar| bar.pid == process::pid());
+        board.call_launcher();
+    });
+}
+
+/// Whether somebody keeps our processes out of `database`.
+pub fn is_barred(database: Oid) -> bool {
+    read(|board| board.is_barred(database)).unwrap_or(false)
+}
+
+/// Asks the processes of `database` to leave; whether there are any. They sit there while they are asked, so that nobody else
+/// can have got their number.
+pub fn send_away(database: Oid) -> bool {
+    let asked = read(|board| {
+        let sitters = board.seat(database).into_iter().flat_map(Seat::sitters);
+        sitters.map(|sitter| terminate(sitter.pid)).count()
+    });
+    asked.is_some_and(|asked| asked > 0)
+}
+
+/// A database's seat, as the launcher sees it.
+pub struct SeatView {
+    pub database: Oid,
+    pub has_worker: bool,
+}
+
+/// For the launcher: all there are.
+pub fn seats() -> Vec<SeatView> {
+    let view = |seat: &Seat| SeatView { database: seat.database, has_worker: seat.worker.is_some() };
+    read(|board| board.seats.iter().map(view).collect()).unwrap_or_default()
+}
+
+/// For the launcher: how many workers have found the extension.
+pub fn at_work() -> usize {
+    read(|board| board.seats.iter().filter(|seat| seat.worker.is_some() && seat.at_work).count()).unwrap_or(0)
+}
+
+/// For the launcher, once: how the last worker of `database` left.
+pub fn take_departure(database: Oid) -> Option<Left> {
+    write(|board| {
+        let left = board.seat_mut(database)?.left.take();
+        board.clear_unused();
+        left
+    })?
+}
+
+/// For the launcher, once: the databases it is to look at again; `None`: all.
+pub fn take_news() -> Option<Vec<Oid>> {
+    write(|board| {
+        let news = core::mem::replace(&mut board.news, Slots::EMPTY);
+        (!core::mem::take(&mut board.news_of_all)).then(|| news.iter().copied().collect())
+    })?
 }

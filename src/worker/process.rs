@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::IntoDatum;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{InvalidOid, Oid};
+use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode};
 
 use super::board::{self, Kind};
 use crate::backend::identity::{PINNED_SEARCH_PATH, c_string};
@@ -52,6 +53,18 @@ pub fn launch(kind: Kind, database: Oid) -> Option<DynamicBackgroundWorker> {
     let name = format!("{} of database {}", kind.title(), database.to_u32());
     let builder = kind.builder(&name).set_argument(database.into_datum()).set_notify_pid(process::pid());
     builder.load_dynamic().ok()
+}
+
+/// Says in the server's log that `launch` found no slot for the database of that name.
+pub fn say_no_slot(kind: Kind, database: &str) {
+    let message = format!("no slot is free for the {} of database \"{database}\"", kind.title());
+    let hint = format!(
+        "max_worker_processes is {}. pg_tombstone takes one, and for each database that has the extension one more, or two with \
+         tombstone.relay on.",
+        process::max_worker_processes()
+    );
+    let code = PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+    ErrorReport::new(code, message, "pg_tombstone").set_hint(hint).report(PgLogLevel::WARNING);
 }
 
 /// What the owner of a database or a role could otherwise set for us, and must not.

@@ -4,7 +4,7 @@ use pgrx::{FromDatum, pg_guard, pg_sys};
 
 use super::board::{self, Kind};
 use super::maintenance::Maintenance;
-use super::{process, relay};
+use super::{EXTENSION, process, relay};
 use crate::backend::extension;
 use crate::backend::process::{show_activity, transaction};
 use crate::error::Result;
@@ -39,5 +39,5 @@ fn work() -> Result<()> {
 
 fn extension_is_here() -> Result<bool> {
     show_activity("looking for the extension");
-    transaction(|| Ok(extension::find(c"pg_tombstone").is_some()))
+    transaction(|| Ok(extension::find(EXTENSION).is_some()))
 }
