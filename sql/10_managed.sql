@@ -70,7 +70,8 @@ CREATE FUNCTION tombstone.on_restored() RETURNS trigger
 $$
 BEGIN
     IF EXISTS (SELECT FROM restored WHERE home <> (SELECT incarnation FROM tombstone.log)) THEN
-        RAISE NOTICE USING
+        -- A dump asks for no notices.
+        RAISE WARNING USING
             MESSAGE = 'the managed tables of this dump are paused: nothing is expired or purged',
             HINT = 'When it may be: SELECT tombstone.resume(); what would go then: SELECT * FROM tombstone.preview();';
     END IF;

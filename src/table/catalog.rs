@@ -362,6 +362,8 @@ pub fn all() -> Result<Vec<Managed>> {
 pub struct Terms {
     pub number: i32,
     pub relation: pg_sys::Oid,
+    /// The table's name, for messages.
+    pub title: String,
     pub retention: Option<Interval>,
     pub expire_after: Option<Interval>,
     pub expire_from: Option<String>,
@@ -383,9 +385,11 @@ pub fn terms_of(number: i32) -> Result<Option<Terms>> {
 }
 
 fn read_terms(row: &SpiHeapTupleData) -> Result<Terms> {
+    let relation = row.get(2)?.unwrap_or(pg_sys::InvalidOid);
     Ok(Terms {
         number: row.get(1)?.unwrap_or_default(),
-        relation: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
+        relation,
+        title: title(relation),
         retention: row.get(3)?,
         expire_after: row.get(4)?,
         expire_from: row.get(5)?,

@@ -10,7 +10,7 @@ use super::run::{self, Run};
 use crate::error::{Error, Result};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::settings;
-use crate::table::{Terms, title};
+use crate::table::Terms;
 
 /// The next look is this many times as long away as the last one took: a table without a fitting index is read whole.
 const LOOKS_APART: u32 = 50;
@@ -25,6 +25,8 @@ pub struct Chore {
     host: Host,
     number: i32,
     relation: pg_sys::Oid,
+    /// The table's name: between transactions there is no looking it up.
+    name: String,
     action: Action,
     /// When it is to be worked on next.
     pub next: Instant,
@@ -64,8 +66,8 @@ impl Chore {
         // Whoever asks for maintenance wants it now; a worker goes on resting where it rested before it was started anew.
         let rest =
             if host == Host::Worker { backoff(failures.in_a_row).saturating_sub(failures.since) } else { Duration::ZERO };
-        let (number, relation) = (terms.number, terms.relation);
-        Chore { host, number, relation, action, next: now + rest, failures: failures.in_a_row, taking: None }
+        let (number, relation, name) = (terms.number, terms.relation, terms.title.clone());
+        Chore { host, number, relation, name, action, next: now + rest, failures: failures.in_a_row, taking: None }
     }
 
     pub fn is(&self, number: i32, action: Action) -> bool {
@@ -98,22 +100,22 @@ impl Chore {
         }
     }
 
-    /// Ends what is under way, because of `why`.
-    pub fn give_up(mut self, why: &str) {
+    /// Ends what is under way, if anything is, because of `why`.
+    pub fn break_off(mut self, outcome: &str, why: &str) {
         if let Some(taking) = self.taking.take() {
-            self.end(&taking, "ended", Some(why.to_string()));
+            self.end(&taking, outcome, Some(why.to_string()));
         }
     }
 
     fn look(&mut self) -> Result<Option<Duration>> {
-        self.host.show(&format!("looking what is to be {} in {}", self.action.participle(), title(self.relation)));
+        self.host.show(&format!("looking what is to be {} in {}", self.action.participle(), self.name));
         let began = Instant::now();
         let look = self.host.transaction(|| batch::look(self.number, self.relation, self.action));
         let (now, looked_for) = (Instant::now(), began.elapsed());
         match look {
             Ok(Look::Nothing) => Ok(Some(rest_after(looked_for))),
             Ok(Look::Refused { due, most }) => {
-                let (message, hint) = refusal(self.relation, self.action, due, most);
+                let (message, hint) = refusal(&self.name, self.action, due, most);
                 self.host.warn(&message, Some(&hint));
                 Ok(Some(rest_after(looked_for).max(backoff(self.failures + 1))))
             }
@@ -184,7 +186,7 @@ impl Chore {
     }
 
     fn show(&self, taking: &mut Taking) {
-        let (name, taken, due) = (title(self.relation), taking.taken, taking.rows.rows());
+        let (name, taken, due) = (&self.name, taking.taken, taking.rows.rows());
         let done = format!("{name}: {taken} of {due} {}", self.action.participle());
         self.host.show(&done);
         if self.host == Host::Session && taking.told.elapsed() >= TOLD_EVERY {
@@ -197,7 +199,7 @@ impl Chore {
     fn end(&self, taking: &Taking, outcome: &str, detail: Option<String>) {
         let noted = self.host.transaction(|| taking.run.end(outcome, detail.as_deref()));
         let seconds = taking.began.elapsed().as_secs_f64();
-        let (name, participle, taken) = (title(self.relation), self.action.participle(), taking.taken);
+        let (name, participle, taken) = (&self.name, self.action.participle(), taking.taken);
         let mut message = match outcome {
             "done" => format!("{name}: {taken} records {participle} in {seconds:.1} s"),
             outcome => format!("{name}: {taken} records {participle}, then {outcome}"),
@@ -212,7 +214,7 @@ impl Chore {
     }
 
     fn tell_failure(&self, error: &Error) {
-        let message = format!("{}: nothing can be {}: {}", title(self.relation), self.action.participle(), error.summary());
+        let message = format!("{}: nothing can be {}: {}", self.name, self.action.participle(), error.summary());
         self.host.warn(&message, None);
     }
 }
@@ -227,8 +229,7 @@ fn detail(taking: &Taking) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
-fn refusal(relation: pg_sys::Oid, action: Action, due: u64, most: i64) -> (String, String) {
-    let name = title(relation);
+fn refusal(name: &str, action: Action, due: u64, most: i64) -> (String, String) {
     (
         format!("{name}: none of {due} records {}: max_purge is {most}", action.participle()),
         format!("SELECT * FROM tombstone.preview('{name}'); then raise max_purge with configure(), if that is what should go."),

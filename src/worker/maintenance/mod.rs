@@ -49,7 +49,7 @@ impl Maintenance {
     /// A slice of work, of a worker; returns how long to sleep after it.
     pub fn slice(&mut self) -> Result<Duration> {
         if !settings::enabled() {
-            self.chores.drain(..).for_each(|chore| chore.give_up("tombstone.enabled is off"));
+            self.chores.drain(..).for_each(|chore| chore.break_off("ended", "tombstone.enabled is off"));
             self.look_around = Instant::now();
             return Ok(LONGEST_SLEEP);
         }
@@ -72,20 +72,24 @@ impl Maintenance {
         let mut failure = None;
         while let Some(next) = this.chores.iter().map(|chore| chore.next).min() {
             if Instant::now() >= until {
-                this.chores.drain(..).for_each(|chore| chore.give_up("max_runtime is over"));
+                this.chores.drain(..).for_each(|chore| chore.break_off("ended", "max_runtime is over"));
                 return Ok(failure);
             }
-            this.host.sleep(next.min(until).saturating_duration_since(Instant::now()))?;
-            if let Some((done, outcome)) = this.work() {
-                let chore = this.chores.remove(done);
-                match outcome {
-                    Outcome::Failed(error) if error.is_cancellation() => {
-                        this.chores.drain(..).for_each(|chore| chore.give_up("cancelled"));
-                        return Err(error);
-                    }
-                    Outcome::Failed(error) => failure = failure.or(Some(error)),
-                    Outcome::Rests => drop(chore),
+            let outcome = match this.host.sleep(next.min(until).saturating_duration_since(Instant::now())) {
+                Ok(()) => this.work(),
+                Err(error) => Some((0, Outcome::Failed(error))),
+            };
+            match outcome {
+                Some((_, Outcome::Failed(error))) if error.is_cancellation() => {
+                    this.chores.drain(..).for_each(|chore| chore.break_off("interrupted", &error.summary()));
+                    return Err(error);
                 }
+                Some((done, Outcome::Failed(error))) => {
+                    this.chores.remove(done).break_off("failed", &error.summary());
+                    failure = failure.or(Some(error));
+                }
+                Some((done, Outcome::Rests)) => drop(this.chores.remove(done)),
+                None => (),
             }
         }
         trim(this.host, &this.only.unwrap_or_default())?;
@@ -113,7 +117,7 @@ impl Maintenance {
         let is_wanted = |chore: &Chore| terms.iter().any(|terms| chore.is_by(terms));
         let (stay, go) = std::mem::take(&mut self.chores).into_iter().partition(is_wanted);
         self.chores = stay;
-        (go as Vec<Chore>).into_iter().for_each(|chore| chore.give_up("paused, or its options have changed"));
+        (go as Vec<Chore>).into_iter().for_each(|chore| chore.break_off("ended", "paused, or its options have changed"));
         for action in Action::ALL {
             for terms in terms.iter().filter(|terms| !is_paused(terms) && Rule::of(terms, action).is_some()) {
                 if !self.chores.iter().any(|chore| chore.is(terms.number, action)) {

@@ -7,5 +7,6 @@ pub mod consumer;
 pub mod listener;
 pub mod server;
 pub mod sql;
+pub mod states;
 pub mod stream;
 pub mod workload;

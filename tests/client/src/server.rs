@@ -96,6 +96,26 @@ impl Server {
         signal("STOP", &[process])
     }
 
+    /// One of its processes, as when the machine's memory runs out: Postgres ends all others, and recovers.
+    pub fn kill_process(&self, process: i32) -> Result<()> {
+        ensure!(children(self.postmaster()?)?.contains(&process), "{process} is no process of this server");
+        signal("KILL", &[process])
+    }
+
+    /// A new connection after the loss of `lost`, once the server has recovered.
+    pub async fn reconnect(&self, lost: Client, database: &str) -> Result<Client> {
+        while !lost.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        loop {
+            match self.connect(database).await {
+                Ok(client) => return Ok(client),
+                // It is recovering; a postmaster that has ended will not come back.
+                Err(error) => ensure!(is_running(self.postmaster()?), "the server has ended: {error:#}"),
+            }
+        }
+    }
+
     fn remove(&self, file: &str) -> Result<()> {
         let path = self.dir.join(file);
         fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
@@ -177,6 +197,7 @@ impl Server {
              max_prepared_transactions = 10\n\
              wal_level = logical\n\
              fsync = off\n\
+             tombstone.relay = off\n\
              {settings}\n",
             self.dir.display()
         )?;
