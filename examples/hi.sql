@@ -23,7 +23,7 @@ CREATE TABLE message (
 );
 
 -- Two calls. With events => 'all' creates are in the stream as well; event_retention => NULL keeps them for as long as the
--- record lives. (Expiry and the purge after a week are the background worker's: until it exists, somebody has to delete.)
+-- record lives. Expiry, and the purge after a week, are a background worker's; where there is none, CALL tombstone.maintain().
 SELECT tombstone.manage('channel', layout => 'in_place', kind => $$'channel'$$, redact => '{"name": ""}',
                         retention => '7 days', expire_after => '90 days',
                         expire_from => '(SELECT COALESCE(max(m.sent_at), created_at) FROM hi.message m WHERE m.channel = channel.id)',
@@ -77,9 +77,11 @@ INSERT INTO channel VALUES ('C4', 'secrets');
 INSERT INTO message VALUES ('M4', 'C4', 'eve', 'psst'), ('M5', 'C1', 'bob', 'anybody here?');
 SELECT tombstone.soft_delete('M1', 'message') IS NOT NULL AND tombstone.soft_delete('C4', 'channel') IS NOT NULL AS deleted;
 
--- Seven days later they are purged.
-DELETE FROM channel WHERE deleted_at IS NOT NULL;
-DELETE FROM message WHERE deleted_at IS NOT NULL;
+-- Seven days later they are purged. (Whoever cannot wait for that long puts them eight days back.)
+UPDATE channel SET deleted_at = deleted_at - interval '8 days' WHERE deleted_at IS NOT NULL;
+UPDATE message SET deleted_at = deleted_at - interval '8 days' WHERE deleted_at IS NOT NULL;
+SELECT relation, action, records FROM tombstone.preview();
+CALL tombstone.maintain();
 
 -- Their creation and deletion have left the stream: it says of them that they are gone, and nothing else.
 SELECT * FROM events(NULL);
@@ -92,6 +94,18 @@ INSERT INTO client SELECT id FROM events(:'away') WHERE event IN ('created', 'se
 DELETE FROM client USING events(:'away') e WHERE e.id = client.id AND e.event IN ('deleted', 'purged');
 SELECT id FROM client ORDER BY id;
 SELECT id FROM channel WHERE deleted_at IS NULL UNION SELECT id FROM message WHERE deleted_at IS NULL ORDER BY id;
+
+-- Ninety days later all is silent but for one message in C1, sent in time. What was said before that expires; C1 stays for
+-- that message's sake, C5, where nobody ever said anything, does not.
+INSERT INTO channel VALUES ('C5', 'void', now() - interval '91 days');
+UPDATE channel SET created_at = created_at - interval '1 year' WHERE id = 'C1';
+UPDATE message SET sent_at = sent_at - interval '91 days' WHERE channel = 'C1';
+INSERT INTO message VALUES ('M6', 'C1', 'bob', 'still here');
+SELECT relation, action, records FROM tombstone.preview() WHERE action = 'expire';
+CALL tombstone.maintain();
+SELECT id, name, deleted_at IS NOT NULL AS deleted FROM channel ORDER BY id;
+SELECT id, body, deleted_at IS NOT NULL AS deleted FROM message ORDER BY id;
+SELECT relation, action, records, outcome FROM tombstone.runs ORDER BY run;
 
 -- Nothing of what was said is left anywhere: the log never had it.
 SELECT count(*) AS secrets FROM tombstone.event e WHERE e::text ~ 'psst|secrets|gossip|heard';

@@ -214,3 +214,23 @@ SELECT relation, id, version, kind, op, deletion_type, restored, cause FROM tomb
 
 DELETE FROM package WHERE name = :'package';
 SELECT relation, id, version, kind, op, deletion_type, restored, cause FROM tombstone.replay(:'place');
+
+-- == 7. The worker
+--
+-- A table whose tombstones stay for three seconds, and whose live rows for two. From here on nobody touches it but the worker,
+-- which looks every second.
+
+CREATE TABLE note (id int PRIMARY KEY, body text, written_at timestamptz NOT NULL DEFAULT clock_timestamp(), deleted_at timestamptz);
+\pset tuples_only on
+SELECT tombstone.manage('note', kind => $$'note'$$, redact => '{"body": null}', retention => '3 seconds',
+                        expire_after => '2 seconds', expire_from => 'written_at', channel => 'note');
+\pset tuples_only off
+LISTEN note;
+INSERT INTO note VALUES (1, 'remember the milk');
+\set ECHO none
+SELECT 'SELECT pg_sleep(1) IS NOT NULL AS "a second later", id, body, deleted_at::time(0) FROM tour.note' FROM generate_series(1, 8) \gexec
+\set ECHO queries
+
+-- The notifications came as it happened: first the soft delete, then the hard one. What it has done, it has noted.
+
+SELECT relation, action, records, outcome FROM tombstone.runs WHERE relation = 'note'::regclass;
