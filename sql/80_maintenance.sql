@@ -17,6 +17,7 @@ CREATE TABLE tombstone.run (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX run_last ON tombstone.run (managed, action, run);
+CREATE INDEX run_open ON tombstone.run (pid) WHERE ended IS NULL;
 
 COMMENT ON TABLE tombstone.run IS
     'Runs of maintenance that had something to do, or failed: the last 10,000, of the last 30 days. Read it through the views runs and activity.';

@@ -32,16 +32,19 @@ impl Host {
     }
 
     /// Of a session: sleeps for so long, unless it is cancelled. What comes next gets a transaction that begins after it.
-    pub fn sleep(self, long: Duration) -> Result<()> {
+    pub fn sleep(long: Duration) -> Result<()> {
         let until = Instant::now() + long;
-        self.transaction(|| {
+        // Without a snapshot: nobody's rows are kept for somebody who sleeps.
+        let outcome = attempt_for_now(|| {
             while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
                 process::wait(left);
                 process::reset_latch();
                 pgrx::check_for_interrupts!();
             }
             Ok(())
-        })
+        });
+        commit_and_begin();
+        outcome
     }
 
     /// Shows what is being done: to pg_stat_activity, where the process does nothing else.

@@ -56,7 +56,7 @@ impl Maintenance {
         if Instant::now() >= self.look_around {
             self.look_around = Instant::now() + settings::naptime();
             self.follow_tables()?;
-            trim(self.host, &all_tables(self.host)?)?;
+            self.trim(|_| true)?;
         }
         self.work();
         let next = self.chores.iter().map(|chore| chore.next).fold(self.look_around, Instant::min);
@@ -75,7 +75,7 @@ impl Maintenance {
                 this.chores.drain(..).for_each(|chore| chore.break_off("ended", "max_runtime is over"));
                 return Ok(failure);
             }
-            let outcome = match this.host.sleep(next.min(until).saturating_duration_since(Instant::now())) {
+            let outcome = match Host::sleep(next.min(until).saturating_duration_since(Instant::now())) {
                 Ok(()) => this.work(),
                 Err(error) => Some((0, Outcome::Failed(error))),
             };
@@ -92,7 +92,8 @@ impl Maintenance {
                 None => (),
             }
         }
-        trim(this.host, &this.only.unwrap_or_default())?;
+        let only = this.only.take().unwrap_or_default();
+        this.trim(|number| only.contains(&number))?;
         Ok(failure)
     }
 
@@ -107,23 +108,49 @@ impl Maintenance {
     /// Takes up the tables that are new, and leaves off those that are gone, paused or have no such rule any more.
     fn follow_tables(&mut self) -> Result<()> {
         let (host, only) = (self.host, &self.only);
-        let (terms, failures) = host.transaction(|| {
+        let terms = host.transaction(|| {
             run::mark_interrupted()?;
             let mut terms = terms()?;
             terms.retain(|terms| only.as_ref().is_none_or(|only| only.contains(&terms.number)));
-            Ok((children_first(terms), run::recent_failures()?))
+            Ok(children_first(terms))
         })?;
         self.tell_restored(&terms);
         let is_wanted = |chore: &Chore| terms.iter().any(|terms| chore.is_by(terms));
         let (stay, go) = std::mem::take(&mut self.chores).into_iter().partition(is_wanted);
         self.chores = stay;
         (go as Vec<Chore>).into_iter().for_each(|chore| chore.break_off("ended", "paused, or its options have changed"));
-        for action in Action::ALL {
-            for terms in terms.iter().filter(|terms| !is_paused(terms) && Rule::of(terms, action).is_some()) {
-                if !self.chores.iter().any(|chore| chore.is(terms.number, action)) {
-                    let failures = failures.get(&(terms.number, action.name())).copied().unwrap_or_default();
-                    self.chores.push(Chore::new(host, terms, action, failures));
-                }
+        self.take_up(&terms)
+    }
+
+    fn take_up(&mut self, terms: &[Terms]) -> Result<()> {
+        let is_known = |terms: &Terms, action| self.chores.iter().any(|chore| chore.is(terms.number, action));
+        let wanted = Action::ALL.iter().flat_map(|action| terms.iter().map(move |terms| (terms, *action)));
+        let wanted = wanted.filter(|(terms, action)| !is_paused(terms) && Rule::of(terms, *action).is_some());
+        let new: Vec<_> = wanted.filter(|(terms, action)| !is_known(terms, *action)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let failures = self.host.transaction(run::recent_failures)?;
+        let failures =
+            |terms: &Terms, action: Action| failures.get(&(terms.number, action.name())).copied().unwrap_or_default();
+        self.chores
+            .extend(new.into_iter().map(|(terms, action)| Chore::new(self.host, terms, action, failures(terms, action))));
+        Ok(())
+    }
+
+    /// Trims the log's events of these tables by event_retention: each table in a transaction of its own.
+    fn trim(&self, is_meant: impl Fn(i32) -> bool) -> Result<()> {
+        self.host.show("trimming the log");
+        for table in self.host.transaction(all_managed)?.into_iter().filter(|table| is_meant(table.number)) {
+            let Some(event_retention) = table.event_retention else { continue };
+            let trimmed = self.host.transaction(|| {
+                retention::store_tick()?;
+                retention::trim(table.number, event_retention)
+            });
+            match trimmed {
+                Err(error) if error.is_cancellation() => return Err(error),
+                Err(error) => self.host.warn(&format!("the log could not be trimmed: {}", error.summary()), None),
+                Ok(()) => (),
             }
         }
         Ok(())
@@ -169,23 +196,4 @@ fn depth(table: pg_sys::Oid, parents: &HashMap<pg_sys::Oid, Vec<pg_sys::Oid>>, m
         0 => 0,
         most => above.map(|parent| 1 + depth(*parent, parents, most - 1)).max().unwrap_or(0),
     }
-}
-
-fn all_tables(host: Host) -> Result<Vec<i32>> {
-    host.transaction(|| Ok(all_managed()?.into_iter().map(|table| table.number).collect()))
-}
-
-/// Trims the log's events of these tables by event_retention: each table in a transaction of its own.
-fn trim(host: Host, tables: &[i32]) -> Result<()> {
-    for number in tables {
-        host.transaction(|| {
-            let table = all_managed()?.into_iter().find(|table| table.number == *number);
-            let Some((table, event_retention)) = table.and_then(|table| Some((table, table.event_retention?))) else {
-                return Ok(());
-            };
-            retention::store_tick()?;
-            retention::trim(table.number, event_retention)
-        })?;
-    }
-    Ok(())
 }
