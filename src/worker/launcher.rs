@@ -114,14 +114,21 @@ impl Launcher {
         if self.no_slot.pause_until.is_some_and(|until| until > now) {
             return;
         }
-        let looking = self.roster.staffed().count().saturating_sub(board::at_work());
-        for database in wanting.into_iter().take(MOST_LOOKING.saturating_sub(looking)) {
-            let Some(worker) = process::launch(Kind::Worker, Oid::from(database)) else {
-                return self.miss_slot(database, now);
-            };
-            self.started.insert(database, worker);
-            self.roster.staff(database);
-            self.no_slot.backoff.reset();
+        for database in wanting {
+            let looking = self.roster.staffed().count().saturating_sub(board::at_work());
+            if looking >= MOST_LOOKING {
+                return;
+            }
+            match process::launch(Kind::Worker, Oid::from(database)) {
+                Some(worker) => {
+                    self.started.insert(database, worker);
+                    self.roster.staff(database);
+                    self.no_slot.backoff.reset();
+                }
+                // Those who look may be gone at once.
+                None if looking > 0 => return,
+                None => return self.miss_slot(database, now),
+            }
         }
     }
 

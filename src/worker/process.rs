@@ -1,7 +1,7 @@
 //! What launcher, worker and relay have in common: how they start, sit at the board, sleep and leave. What they do in between
 //! is theirs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -99,21 +99,23 @@ pub fn start(kind: Kind, database: Option<Oid>) -> bool {
     true
 }
 
-/// Sleeps at most so long; until somebody calls this process, or the settings change. When it is asked to leave, it leaves.
+/// Sleeps at most so long; until somebody calls this process, a process it has started comes or goes, or the settings change; at
+/// times for no reason. When it is asked to leave, it leaves.
 pub fn sleep(most: Duration) {
-    let until = Instant::now() + most;
     process::show_idle();
-    loop {
-        process::reset_latch();
-        if process::is_asked_to_leave() {
-            process::leave(board::exit_code());
-        }
-        process::attend();
-        let (called, reloaded) = (board::take_call(), process::reload_if_asked());
-        let left = until.saturating_duration_since(Instant::now());
-        if called || reloaded || left.is_zero() {
-            return;
-        }
-        process::wait(left);
+    if !look_up() && !most.is_zero() {
+        process::wait(most);
+        look_up();
     }
+}
+
+/// Answers what has come in; whether it is something to get up for.
+fn look_up() -> bool {
+    process::reset_latch();
+    if process::is_asked_to_leave() {
+        process::leave(board::exit_code());
+    }
+    process::attend();
+    let (called, reloaded) = (board::take_call(), process::reload_if_asked());
+    called || reloaded
 }

@@ -1,6 +1,6 @@
 //! What the client tests share: private servers to run against, a key directory's storage, two ways of asking SQL (for an
-//! answer, and for a refusal), and for the log: listeners, readers, writers at random, the truth to hold readers against, and a
-//! consumer as one would write it.
+//! answer, and for a refusal), the background processes to wait for, and for the log: listeners, readers, writers at random, the
+//! truth to hold readers against, and a consumer as one would write it.
 
 pub mod akd_storage;
 pub mod consumer;
@@ -9,4 +9,5 @@ pub mod server;
 pub mod sql;
 pub mod states;
 pub mod stream;
+pub mod workers;
 pub mod workload;

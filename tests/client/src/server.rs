@@ -90,6 +90,11 @@ impl Server {
         self.remove(SOCKET_LOCK)
     }
 
+    /// Stops it as an administrator does: `mode` is smart or fast.
+    pub fn stop(&self, mode: &str) -> Result<()> {
+        self.pg_ctl(&["stop", "-w", "-m", mode]).with_context(|| format!("the server's log: {}", self.log()))
+    }
+
     /// Stops one of its processes in its tracks, until the server is killed.
     pub fn freeze(&self, process: i32) -> Result<()> {
         ensure!(children(self.postmaster()?)?.contains(&process), "{process} is no process of this server");
@@ -185,7 +190,8 @@ impl Server {
         Ok(())
     }
 
-    /// As an installation would be, but for durability: these tests never lose power.
+    /// As an installation would be, but for durability, as these tests never lose power; with room for the workers of all
+    /// databases that tests make, and without relays unless a test is about them.
     fn configure(&self, settings: &str) -> Result<()> {
         let path = self.dir.join("postgresql.conf");
         let mut config = OpenOptions::new().append(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
@@ -195,6 +201,7 @@ impl Server {
              unix_socket_directories = '{}'\n\
              shared_preload_libraries = 'pg_tombstone'\n\
              max_prepared_transactions = 10\n\
+             max_worker_processes = 64\n\
              wal_level = logical\n\
              fsync = off\n\
              tombstone.relay = off\n\
@@ -252,11 +259,23 @@ fn is_running(process: i32) -> bool {
     stat(process).is_some_and(|(state, _)| state != "Z")
 }
 
-/// A process's state and its parent, by what follows its name in /proc/…/stat.
+/// A process's state and its parent.
 fn stat(process: i32) -> Option<(String, i32)> {
+    let fields = stat_fields(process)?;
+    Some((fields.first()?.to_string(), fields.get(1)?.parse().ok()?))
+}
+
+/// What follows its name in /proc/…/stat.
+fn stat_fields(process: i32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.to_string(), fields.next()?.parse().ok()?))
+    Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_string).collect())
+}
+
+/// How long a process has kept a processor busy, in the hundredths of a second that Linux counts in.
+pub fn cpu_time(process: i32) -> Option<u64> {
+    let fields = stat_fields(process)?;
+    let ticks = |i: usize| fields.get(i)?.parse::<u64>().ok();
+    Some(ticks(11)? + ticks(12)?)
 }
 
 fn signal(signal: &str, processes: &[i32]) -> Result<()> {

@@ -11,15 +11,18 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Waits until `condition`, an SQL expression, is true.
 pub async fn until(client: &impl GenericClient, condition: &str) -> Result<()> {
+    let question = format!("SELECT {condition}");
+    until_so(condition, async || Ok(client.query_one(&question, &[]).await?.try_get::<_, Option<bool>>(0)? == Some(true))).await
+}
+
+/// Waits until `is_so`; `what` that is, for whoever reads of the failure.
+pub async fn until_so(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let began = Instant::now();
-    loop {
-        let holds: Option<bool> = client.query_one(&format!("SELECT {condition}"), &[]).await?.try_get(0)?;
-        if holds == Some(true) {
-            return Ok(());
-        }
+    while !is_so().await? {
         if began.elapsed() > FOR_EVER {
-            bail!("in vain waited for: {condition}");
+            bail!("in vain waited for: {what}");
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
+    Ok(())
 }
