@@ -19,6 +19,8 @@ CREATE TABLE tombstone.event (
     cause         text        NOT NULL,
     actor         text        NOT NULL,
     reason        text,
+    channel       text,
+    batched       boolean     NOT NULL,
     CONSTRAINT op_is_known CHECK (op IN ('create', 'update', 'delete')),
     CONSTRAINT deletes_say_how CHECK (CASE op WHEN 'delete' THEN deletion_type IN ('soft', 'hard') AND deletion IS NOT NULL
                                               ELSE deletion_type IS NULL END),
@@ -27,7 +29,8 @@ CREATE TABLE tombstone.event (
     CONSTRAINT only_soft_deletes_redact CHECK (NOT redacted OR deletion_type = 'soft'),
     CONSTRAINT names_records CHECK (cardinality(ids) > 0 AND array_position(ids, NULL) IS NULL),
     CONSTRAINT versions_pair_with_ids CHECK (versions IS NULL OR cardinality(ids) IN (1, cardinality(versions))),
-    CONSTRAINT kinds_pair_with_records CHECK (kinds IS NULL OR cardinality(kinds) IN (1, greatest(cardinality(ids), cardinality(versions))))
+    CONSTRAINT kinds_pair_with_records CHECK (kinds IS NULL OR cardinality(kinds) IN (1, greatest(cardinality(ids), cardinality(versions)))),
+    CONSTRAINT only_the_relay_batches CHECK (NOT batched OR channel IS NOT NULL)
 );
 
 -- Written straight into the table (src/log/event.rs), which wants no partial index. The primary key is the order of reading,
@@ -62,6 +65,8 @@ COMMENT ON COLUMN tombstone.event.redacted IS 'True where the soft delete blanke
 COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of what followed a foreign key; undo; expiry and retention, of what was due.';
 COMMENT ON COLUMN tombstone.event.actor IS 'The role that acted, as SET ROLE or the login had it.';
 COMMENT ON COLUMN tombstone.event.reason IS 'What the caller of soft_delete() gave as the reason.';
+COMMENT ON COLUMN tombstone.event.channel IS 'Where the relay is to announce it; NULL where its own transaction has notified, or nobody is to.';
+COMMENT ON COLUMN tombstone.event.batched IS 'Whether the relay is to announce it in arrays, many records each.';
 
 CREATE TABLE tombstone.undone (
     deletion bigint      PRIMARY KEY,
@@ -99,6 +104,15 @@ COMMENT ON COLUMN tombstone.floor.seen IS 'Nothing but what these transactions w
 COMMENT ON COLUMN tombstone.floor.last IS 'The latest of those that had written anything.';
 COMMENT ON COLUMN tombstone.floor.seq IS 'The highest number of an entry that is gone.';
 COMMENT ON COLUMN tombstone.floor.raised IS 'Counts the times that something was trimmed, of any table.';
+
+CREATE TABLE tombstone.relayed (
+    cursor text
+);
+INSERT INTO tombstone.relayed DEFAULT VALUES;
+
+COMMENT ON TABLE tombstone.relayed IS
+    'One row: how far what was left to the relay has been announced. Moves in the transaction that announces.';
+COMMENT ON COLUMN tombstone.relayed.cursor IS 'What comes after it is still to be announced; NULL: from the beginning of the log.';
 
 -- Everything shown of a deletion is taken from the events the caller may know of: those of tables it may read, and where
 -- row security filters what it reads, none.

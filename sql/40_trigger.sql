@@ -53,7 +53,7 @@ DO $$
 DECLARE
     own pg_catalog.regclass;
 BEGIN
-    FOREACH own IN ARRAY '{tombstone.managed, tombstone.held, tombstone.event, tombstone.undone, tombstone.log, tombstone.tick, tombstone.floor}'::pg_catalog.regclass[] LOOP
+    FOREACH own IN ARRAY '{tombstone.managed, tombstone.held, tombstone.event, tombstone.undone, tombstone.log, tombstone.tick, tombstone.floor, tombstone.relayed}'::pg_catalog.regclass[] LOOP
         EXECUTE pg_catalog.format('CREATE TRIGGER on_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
                                    FOR EACH ROW EXECUTE FUNCTION tombstone.on_replicated()', own);
         EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE REPLICA TRIGGER on_replicated', own);

@@ -15,6 +15,7 @@ pub mod procedure;
 pub mod process;
 pub mod query;
 pub mod relation;
+pub mod scan;
 pub mod snapshot;
 pub mod spool;
 pub mod subtransaction;

@@ -94,6 +94,12 @@ pub fn draw(sequence: &'static CStr) -> i64 {
     unsafe { pg_sys::nextval_internal(own(sequence), false) }
 }
 
+/// 55000, of one of the extension's own tables.
+pub fn not_as_made(table: &CStr) -> Error {
+    Error::not_ready(format!("table tombstone.{} is not as this version of pg_tombstone made it", table.to_string_lossy()))
+        .hint("ALTER EXTENSION pg_tombstone UPDATE;")
+}
+
 /// Appends a row to one of the extension's own tables, past privileges, defaults, constraints and triggers, with its indexes.
 pub fn append(table: &'static CStr, row: &[Option<pg_sys::Datum>]) -> Result<()> {
     let mut values: Vec<pg_sys::Datum> = row.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
@@ -102,11 +108,7 @@ pub fn append(table: &'static CStr, row: &[Option<pg_sys::Datum>]) -> Result<()>
     unsafe {
         let relation = pg_sys::table_open(own(table), pg_sys::RowExclusiveLock as i32);
         if (*(*relation).rd_att).natts as usize != row.len() {
-            return Err(Error::not_ready(format!(
-                "table tombstone.{} is not as this version of pg_tombstone made it",
-                table.to_string_lossy()
-            ))
-            .hint("ALTER EXTENSION pg_tombstone UPDATE;"));
+            return Err(not_as_made(table));
         }
         let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::CatalogTupleInsert(relation, tuple);

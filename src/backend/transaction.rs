@@ -8,9 +8,10 @@ use pgrx::{pg_guard, pg_sys};
 pub struct Watch {
     /// The transaction is about to commit or be prepared: the last moment to write.
     pub before_end: fn(),
-    /// It is about to commit, and all is written: the last moment to announce it. A prepared transaction is announced by
-    /// nobody here: Postgres refuses to prepare one that notifies.
+    /// It is about to commit, and all is written: the last moment to announce it.
     pub before_commit: fn(),
+    /// The same of one that is about to be prepared: Postgres refuses that to one that notifies.
+    pub before_prepare: fn(),
     /// It has committed, and others see what it wrote. Nothing may fail any more.
     pub committed: fn(),
     /// It ended, either way. Comes after `committed`.
@@ -98,7 +99,10 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             tell(|watch| (watch.before_end)());
             tell(|watch| (watch.before_commit)());
         }
-        XACT_EVENT_PRE_PREPARE => tell(|watch| (watch.before_end)()),
+        XACT_EVENT_PRE_PREPARE => {
+            tell(|watch| (watch.before_end)());
+            tell(|watch| (watch.before_prepare)());
+        }
         XACT_EVENT_COMMIT => {
             tell(|watch| (watch.committed)());
             tell(|watch| (watch.ended)());

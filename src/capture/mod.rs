@@ -19,7 +19,8 @@ pub fn init() {
     transaction::watch(&transaction::Watch {
         before_end: pending::settle_last,
         before_commit: notify::send_all,
-        committed: || (),
+        before_prepare: notify::leave_all,
+        committed: notify::wake_relay,
         ended: || {
             trigger::forget_moved(0);
             pending::forget_all();

@@ -107,7 +107,7 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
 /// Logs and announces a change that no statement's end has to be waited for.
 pub fn log_now(table: &Table, entry: Entry) -> Result<()> {
     log_older(table.number, usize::MAX)?;
-    log(table, entry, &account::current())
+    log(table, &entry, &account::current())
 }
 
 impl Batch {
@@ -234,14 +234,13 @@ fn logged(mut batch: Batch) -> Result<Option<Batch>> {
     let followed = batch.is_followed();
     let (versions, kinds) = (std::mem::take(&mut batch.versions), std::mem::take(&mut batch.kinds));
     let ids = if followed { batch.ids.clone() } else { std::mem::take(&mut batch.ids) };
-    log(&batch.table, Entry { managed: batch.table.number, change, ids, versions, kinds }, &batch.account)?;
+    log(&batch.table, &Entry { managed: batch.table.number, change, ids, versions, kinds }, &batch.account)?;
     batch.logged = true;
     Ok(followed.then_some(batch))
 }
 
-fn log(table: &Table, entry: Entry, account: &Account) -> Result<()> {
-    notify::announce(&entry, Announce::of_option(&table.notify), &table.channel);
-    event::append(entry, account)
+fn log(table: &Table, entry: &Entry, account: &Account) -> Result<()> {
+    notify::log(entry, account, Announce::of_option(&table.notify), &table.channel)
 }
 
 /// The transaction ended: nothing is pending any more.

@@ -79,6 +79,13 @@ impl Entry {
     }
 }
 
+/// What an entry says of who announces it, where that is the relay: where, and whether in arrays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Left<'a> {
+    pub channel: &'a str,
+    pub batched: bool,
+}
+
 /// An entry as read back, on the way to an undo.
 #[derive(Debug, Clone)]
 pub struct Taken {
@@ -96,6 +103,7 @@ struct Statements {
     undone: Statement,
     mark_undone: Statement,
     purged: Statement,
+    leave: Statement,
 }
 
 thread_local! {
@@ -128,6 +136,10 @@ impl Statements {
                 "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1",
                 [INT4OID, TEXTOID],
             ),
+            leave: Statement::new(
+                "UPDATE tombstone.event SET channel = $2, batched = $3 WHERE seq = ANY ($1)",
+                [INT8ARRAYOID, TEXTOID, BOOLOID],
+            ),
         }
     }
 }
@@ -146,11 +158,11 @@ pub fn note_one() {
     NOTED.set(NOTED.get() + 1);
 }
 
-/// Writes `entry`, on `account`.
+/// Writes `entry`, on `account`; `left` to the relay, or not. Returns its number.
 ///
 /// Straight into the table, as Postgres writes its own catalogs: every deletion passes here, and SPI with the table's CHECK
 /// constraints took half of a soft delete's time. What the constraints state is held by the types of `Entry`, and tested.
-pub fn append(entry: Entry, account: &Account) -> Result<()> {
+pub fn append(entry: &Entry, account: &Account, left: Option<Left>) -> Result<i64> {
     let Entry { managed, change, ids, versions, kinds } = entry;
     let (seq, deletion) = match change.deletion_type() {
         Some(_) => {
@@ -159,7 +171,7 @@ pub fn append(entry: Entry, account: &Account) -> Result<()> {
         }
         None => (deletion::next_seq(), account.undoes.filter(|_| change.is_restore())),
     };
-    let versions = (!versions.is_empty()).then_some(versions);
+    let versions = (!versions.is_empty()).then_some(versions.as_slice());
     let ids = if versions.is_some() { one_for_all(ids) } else { ids };
     let kinds = one_for_all(kinds);
     relation::append(
@@ -181,16 +193,22 @@ pub fn append(entry: Entry, account: &Account) -> Result<()> {
             account.cause.name().into_datum(),
             actor().into_datum(),
             account.reason.as_deref().into_datum(),
+            left.map(|left| left.channel).into_datum(),
+            left.is_some_and(|left| left.batched).into_datum(),
         ],
-    )
+    )?;
+    Ok(seq)
 }
 
 /// Many versions of one record name it once, and many records of one kind that kind.
-fn one_for_all<T: PartialEq>(mut values: Vec<T>) -> Vec<T> {
-    if values.windows(2).all(|pair| pair[0] == pair[1]) {
-        values.truncate(1);
-    }
-    values
+fn one_for_all<T: PartialEq>(values: &[T]) -> &[T] {
+    if values.windows(2).all(|pair| pair[0] == pair[1]) { &values[..values.len().min(1)] } else { values }
+}
+
+/// Leaves entries of this transaction to the relay that were to be announced otherwise.
+pub fn leave(entries: Vec<i64>, left: Left) -> Result<()> {
+    let arguments = [entries.into(), left.channel.into(), left.batched.into()];
+    with(|statements| statements.leave.execute(&arguments).map(drop))
 }
 
 /// A stamp as a timestamptz parameter.

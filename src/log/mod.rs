@@ -7,6 +7,7 @@ pub mod deletion;
 pub mod event;
 pub mod notify;
 mod payload;
+pub mod relay;
 pub mod retention;
 mod snapshot;
 pub mod stream;

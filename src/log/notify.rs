@@ -1,16 +1,22 @@
-//! NOTIFY in the writer's transaction: worded as entries are written, sent when the transaction commits.
+//! Who announces an entry, decided as it is written: the relay where one lives, else its own transaction when it commits. What is
+//! left to the relay says so in the log, so that stands or falls with the entry itself, whatever becomes of the relay.
 //!
-//! Kept until then, for a transaction that turns out to be prepared must not have notified: Postgres would refuse it.
+//! NOTIFY in the writer's transaction is worded as entries are written, and kept until the end: a transaction that turns out to
+//! be prepared must not have notified, or Postgres would refuse it. What it would have said is left to the relay then.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 
-use super::event::{Change, Entry};
+use super::account::Account;
+use super::event::{self, Change, Entry, Left};
 use super::payload::{MOST_BYTES, Payload, arrays, told_apart};
 use crate::backend::notify::send;
-use crate::backend::transaction::current_subtransaction;
+use crate::backend::transaction::{current_subtransaction, with_snapshot};
+use crate::error::Result;
 
 /// How a table's events are announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +37,18 @@ impl Announce {
     }
 }
 
+/// The relay, as the processes know it: theirs is the room above.
+pub struct Relay {
+    /// Whether one is there for this database, and will announce what is left to it from now on.
+    pub lives: fn() -> bool,
+    /// Has it look for what is left to it; or, where it has gone, whoever sees to what it left.
+    pub wake: fn(),
+}
+
 struct Waiting {
+    entry: i64,
     channel: Rc<str>,
+    batched: bool,
     payload: String,
     subtransaction: pg_sys::SubTransactionId,
 }
@@ -46,19 +62,55 @@ struct Turn {
 }
 
 thread_local! {
+    static RELAY: Cell<Option<&'static Relay>> = const { Cell::new(None) };
     static WAITING: RefCell<Vec<Waiting>> = const { RefCell::new(Vec::new()) };
     static TURN: Cell<Turn> = const { Cell::new(Turn { number: 0, last: None }) };
+    /// The outermost subtransaction that has left something to the relay.
+    static LEFT: Cell<Option<pg_sys::SubTransactionId>> = const { Cell::new(None) };
 }
 
-/// Words `entry` for listeners on `channel`; they get it when the transaction commits.
-pub fn announce(entry: &Entry, how: Announce, channel: &Rc<str>) {
+/// From now on entries may be left to `relay`; called at load.
+pub fn leave_to(relay: &'static Relay) {
+    RELAY.set(Some(relay));
+}
+
+/// Whether a relay announces what is left to it in this database.
+pub fn relay_lives() -> bool {
+    RELAY.get().is_some_and(|relay| (relay.lives)())
+}
+
+/// Writes `entry` to the log, on `account`, and sees to it that listeners on `channel` hear of it once it is committed.
+pub fn log(entry: &Entry, account: &Account, how: Announce, channel: &Rc<str>) -> Result<()> {
+    let batched = how == Announce::Batch;
     if how == Announce::Never {
-        return;
+        event::append(entry, account, None)?;
+    } else if is_for_relay() {
+        event::append(entry, account, Some(Left { channel, batched }))?;
+        note_left();
+    } else {
+        let number = event::append(entry, account, None)?;
+        announce(number, entry, batched, channel);
     }
+    Ok(())
+}
+
+/// What comes after something left to the relay is left to it as well, else it would be heard first.
+fn is_for_relay() -> bool {
+    LEFT.get().is_some() || relay_lives()
+}
+
+fn note_left() {
+    let here = current_subtransaction();
+    LEFT.set(Some(LEFT.get().map_or(here, |outermost| outermost.min(here))));
+}
+
+/// Words entry `number` for when the transaction commits.
+fn announce(number: i64, entry: &Entry, batched: bool, channel: &Rc<str>) {
     // Before the same change can come again there is another one: every second turn tells them apart.
     let turn = turn(entry) / 2;
     let subtransaction = current_subtransaction();
-    let waiting = |json| Waiting { channel: Rc::clone(channel), payload: told_apart(json, turn), subtransaction };
+    let waiting =
+        |json| Waiting { entry: number, channel: Rc::clone(channel), batched, payload: told_apart(json, turn), subtransaction };
     let payloads = (0..entry.ids.len()).map(|i| Payload {
         id: &entry.ids[i],
         kind: entry.kind(i),
@@ -68,14 +120,17 @@ pub fn announce(entry: &Entry, how: Announce, channel: &Rc<str>) {
         restored: entry.change.is_restore(),
         cursor: None,
     });
-    WAITING.with_borrow_mut(|all| match how {
-        Announce::Record => all.extend(payloads.map(|payload| waiting(payload.json(MOST_BYTES)))),
-        _ => all.extend(arrays(payloads, MOST_BYTES - SPARE).into_iter().map(waiting)),
+    WAITING.with_borrow_mut(|all| {
+        if batched {
+            all.extend(arrays(payloads, MOST_BYTES - SPARE).into_iter().map(waiting));
+        } else {
+            all.extend(payloads.map(|payload| waiting(payload.json(MOST_BYTES))));
+        }
     });
 }
 
 /// What a batch leaves free, for `told_apart`.
-const SPARE: usize = 64;
+pub const SPARE: usize = 64;
 
 fn turn(entry: &Entry) -> u64 {
     let mut turn = TURN.get();
@@ -95,13 +150,42 @@ pub fn send_all() {
     }
 }
 
+/// Leaves everything to the relay; called when the transaction is about to be prepared.
+pub fn leave_all() {
+    let waiting = WAITING.take();
+    let mut entries: BTreeMap<Left, Vec<i64>> = BTreeMap::new();
+    for Waiting { entry, channel, batched, .. } in &waiting {
+        let entries = entries.entry(Left { channel, batched: *batched }).or_default();
+        if entries.last() != Some(entry) {
+            entries.push(*entry);
+        }
+    }
+    if !entries.is_empty() {
+        with_snapshot(|| {
+            let left = entries.into_iter().try_for_each(|(left, entries)| event::leave(entries, left));
+            left.map_err(ErrorReport::from).unwrap_or_report();
+        });
+    }
+}
+
+/// The transaction has committed: if it has left something to the relay, that is there now.
+pub fn wake_relay() {
+    if LEFT.get().is_some()
+        && let Some(relay) = RELAY.get()
+    {
+        (relay.wake)();
+    }
+}
+
 /// The transaction ended.
 pub fn forget() {
     drop(WAITING.take());
     TURN.set(Turn { number: 0, last: None });
+    LEFT.set(None);
 }
 
 /// A subtransaction was rolled back, and whatever began inside it.
 pub fn forget_from(subtransaction: pg_sys::SubTransactionId) {
     WAITING.with_borrow_mut(|all| all.retain(|waiting| waiting.subtransaction < subtransaction));
+    LEFT.set(LEFT.get().filter(|outermost| *outermost < subtransaction));
 }

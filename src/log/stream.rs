@@ -1,20 +1,18 @@
 //! The log as a stream: tick after tick, in each the entries in the order of writing. For one record that is the order in
 //! which things happened to it, since whoever changes a row waits for whoever changed it before.
 //!
-//! A page is read through a portal, a few entries at a time: memory follows the page's length, not the tick's.
+//! A page is read entry by entry along the log's indexes: memory follows the page's length, not the tick's.
 
 use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
-use pgrx::datum::{Array, DatumWithOid, TimestampWithTimeZone, UnboxDatum};
+use pgrx::datum::{Array, TimestampWithTimeZone, UnboxDatum};
 use pgrx::{FromDatum, pg_sys};
 
 use super::cursor::{Cursor, Within};
 use super::snapshot::Snapshot;
 use super::tick;
-use crate::backend::identity::acting_as;
-use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::scan::{Key, along};
 use crate::error::Result;
 
 /// An entry of the log, for its readers.
@@ -29,6 +27,9 @@ pub struct Logged {
     pub deleted_at: Option<TimestampWithTimeZone>,
     pub cause: String,
     pub actor: String,
+    /// Where the relay is to announce it, if that is the relay's to do, and whether in arrays.
+    pub channel: Option<String>,
+    pub batched: bool,
     seq: i64,
     ids: Part<String>,
     versions: Part<i64>,
@@ -111,68 +112,118 @@ pub struct Page {
     pub end: String,
 }
 
-struct Statements {
-    open: Statement,
-    first: Statement,
-    page: Statement,
+/// The columns of `tombstone.event`, by number.
+mod column {
+    pub const SEQ: i16 = 1;
+    pub const XID: i16 = 2;
+    pub const AT: i16 = 3;
+    pub const MANAGED: i16 = 4;
+    pub const OP: i16 = 5;
+    pub const DELETION_TYPE: i16 = 6;
+    pub const RESTORED: i16 = 7;
+    pub const DELETION: i16 = 8;
+    pub const IDS: i16 = 9;
+    pub const VERSIONS: i16 = 10;
+    pub const KINDS: i16 = 11;
+    pub const DELETED_AT: i16 = 12;
+    pub const CAUSE: i16 = 14;
+    pub const ACTOR: i16 = 15;
+    pub const CHANNEL: i16 = 17;
+    pub const BATCHED: i16 = 18;
 }
 
-/// Entries fetched at once. Their arrays are read one entry at a time, and of each what the page has room for.
-const FETCH: i64 = 64;
+/// A row of the log.
+struct Row<'a>(&'a [Option<pg_sys::Datum>]);
 
-thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
-}
+impl Row<'_> {
+    fn raw(&self, column: i16) -> Option<pg_sys::Datum> {
+        self.0.get(column.unsigned_abs() as usize - 1).copied().flatten()
+    }
 
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            // Those of the formerly open transactions that have written anything.
-            open: Statement::new(
-                "SELECT DISTINCT xid::text FROM tombstone.event WHERE managed = ANY ($1) AND xid = ANY ($2::xid8[])",
-                [INT4ARRAYOID, TEXTOID],
-            )
-            .planned_each_time(),
-            // OFFSET 0 keeps min() from walking the log along seq until it meets something new.
-            first: Statement::new(
-                "SELECT min(seq) FROM (SELECT seq FROM tombstone.event WHERE managed = ANY ($1) AND xid >= $2::xid8 OFFSET 0) news",
-                [INT4ARRAYOID, TEXTOID],
-            )
-            .planned_each_time(),
-            // Two kinds of news: of transactions that were open before, looked up by their number; and of all later ones,
-            // in one scan along seq.
-            page: Statement::new(
-                "SELECT seq, at, managed, op, deletion_type, restored, deletion, ids, versions, kinds, deleted_at, cause, actor
-                 FROM (SELECT e.*
-                       FROM unnest($1) AS m (managed) CROSS JOIN unnest($2::xid8[]) AS o (xid)
-                       CROSS JOIN LATERAL (
-                           SELECT * FROM tombstone.event e
-                           WHERE e.managed = m.managed AND e.xid = o.xid AND e.seq >= $4
-                             AND pg_visible_in_snapshot(e.xid, $6::pg_snapshot)
-                           ORDER BY e.seq LIMIT $7
-                       ) e
-                       UNION ALL
-                       (SELECT * FROM tombstone.event
-                        WHERE seq >= $5 AND xid >= $3::xid8 AND managed = ANY ($1)
-                          AND pg_visible_in_snapshot(xid, $6::pg_snapshot)
-                        ORDER BY seq LIMIT $7)) news
-                 ORDER BY seq LIMIT $7",
-                [INT4ARRAYOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT8OID],
-            )
-            .planned_each_time(),
+    /// # Safety
+    /// The column is of the type that goes with `T`.
+    unsafe fn get<T: FromDatum>(&self, column: i16) -> Option<T> {
+        // SAFETY: by contract of this function.
+        unsafe { T::from_datum(self.raw(column)?, false) }
+    }
+
+    fn seq(&self) -> i64 {
+        self.raw(column::SEQ).map_or(0, |seq| seq.value().cast_signed() as i64)
+    }
+
+    fn xid(&self) -> u64 {
+        self.raw(column::XID).map_or(0, |xid| xid.value() as u64)
+    }
+
+    fn managed(&self) -> i32 {
+        self.raw(column::MANAGED).map_or(0, |managed| managed.value() as i32)
+    }
+
+    /// The entry, with what is wanted of its records.
+    fn entry(&self, wanted: Range<usize>) -> Logged {
+        use column::*;
+        let beginning = || TimestampWithTimeZone::try_from(0).unwrap_or(TimestampWithTimeZone::positive_infinity());
+        // SAFETY: the types are those of the columns of that name.
+        unsafe {
+            Logged {
+                seq: self.seq(),
+                at: self.get(AT).unwrap_or_else(beginning),
+                managed: self.managed(),
+                op: self.get(OP).unwrap_or_default(),
+                deletion_type: self.get(DELETION_TYPE),
+                restored: self.get(RESTORED).unwrap_or_default(),
+                deletion: self.get(DELETION),
+                ids: Part::of::<&str>(self.raw(IDS), wanted.clone(), str::to_string),
+                versions: Part::of::<i64>(self.raw(VERSIONS), wanted.clone(), |version| version),
+                kinds: Part::of::<&str>(self.raw(KINDS), wanted, str::to_string),
+                deleted_at: self.get(DELETED_AT),
+                cause: self.get(CAUSE).unwrap_or_default(),
+                actor: self.get(ACTOR).unwrap_or_default(),
+                channel: self.get(CHANNEL),
+                batched: self.get(BATCHED).unwrap_or_default(),
+            }
         }
     }
 }
 
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+/// Reads entries in the order of writing, from number `seq` on.
+fn in_order(seq: i64, mut read: impl FnMut(Row) -> ControlFlow<()>) -> Result<bool> {
+    along(c"event", c"event_pkey", &[Key::Int8From(column::SEQ, seq)], |row| Ok(read(Row(row))))
+}
+
+/// Reads the entry of that number.
+fn numbered(seq: i64, mut read: impl FnMut(Row) -> ControlFlow<()>) -> Result<bool> {
+    along(c"event", c"event_pkey", &[Key::Int8Is(column::SEQ, seq)], |row| Ok(read(Row(row))))
+}
+
+/// Reads the entries of a table that fit `key`, which is of the writing transaction.
+fn of_table(table: i32, key: Key, mut read: impl FnMut(Row) -> ControlFlow<()>) -> Result<bool> {
+    along(c"event", c"event_news", &[Key::Int4Is(column::MANAGED, table), key], |row| Ok(read(Row(row))))
+}
+
+/// Every table that the log has an entry of, by number.
+pub fn tables() -> Result<Vec<i32>> {
+    let mut tables = Vec::new();
+    loop {
+        let after = tables.last().copied().unwrap_or(i32::MIN);
+        let whole = along(c"event", c"event_news", &[Key::Int4Above(column::MANAGED, after)], |row| {
+            tables.push(Row(row).managed());
+            Ok(ControlFlow::Break(()))
+        })?;
+        if whole {
+            return Ok(tables);
+        }
+    }
 }
 
 /// A reader under way.
 pub struct Stream {
-    /// The tables whose events are wanted, by number.
+    /// The tables whose events are wanted, by number, in its order.
     tables: Vec<i32>,
+    /// Whether all their entries are, or only those left to the relay.
+    all: bool,
+    /// Whether there was anything to read yet, wanted or not.
+    pub met_any: bool,
     now: Snapshot,
     cursor: Cursor,
     /// The tick being read: what is new in here.
@@ -187,7 +238,7 @@ impl Stream {
     /// Reads these tables' events from the oldest one on that there is; what was trimmed up to `trimmed` is not missed.
     pub fn from_beginning(tables: Vec<i32>, trimmed: i64) -> Result<Stream> {
         let (now, cursor) = (tick::now(), tick::cursor_at(Snapshot::nothing())?);
-        Ok(Stream { tables, until: now.clone(), now, cursor, next: None, trimmed })
+        Ok(Stream { tables, all: true, met_any: false, until: now.clone(), now, cursor, next: None, trimmed })
     }
 
     /// Reads what comes after `after`, of these tables.
@@ -199,7 +250,14 @@ impl Stream {
             None => (seen.with(&now), None, 0),
         };
         let position = here.position.latest(position);
-        Ok(Stream { tables, now, cursor: Cursor { seen, position, ..here }, until, next, trimmed })
+        let cursor = Cursor { seen, position, ..here };
+        Ok(Stream { tables, all: true, met_any: false, now, cursor, until, next, trimmed })
+    }
+
+    /// Reads of it only what was left to the relay.
+    pub fn left_to_relay(mut self) -> Stream {
+        self.all = false;
+        self
     }
 
     /// The next events, at most `most`; `None` where there are none yet.
@@ -222,6 +280,11 @@ impl Stream {
         }
     }
 
+    /// The cursor of who has got all there was, when `next` has said that there is no more.
+    pub fn end(&self) -> String {
+        Cursor { seen: self.cursor.seen.with(&self.until), within: None, ..self.cursor.clone() }.to_string()
+    }
+
     /// Goes on to the tick that leads to `until`.
     fn begin(&mut self, until: Snapshot) {
         self.cursor.seen = self.cursor.seen.with(&self.until);
@@ -232,29 +295,28 @@ impl Stream {
     fn read(&mut self, most: usize) -> Result<Page> {
         let places = self.cursor.in_tick(&self.until, self.trimmed);
         let mut events = Vec::new();
-        let Some(arguments) = self.scan(most)? else { return Ok(Page { events, end: String::new() }) };
-        let next = self.next;
-        let whole = with(|statements| {
-            statements.page.scan(&arguments, FETCH, |row| {
-                // Of the entry that was read in part before, what is left.
-                let first = next.filter(|(seq, _)| Some(*seq) == seq_of(row)).map_or(0, |(_, ordinal)| ordinal);
-                let wanted = first..first.saturating_add(most - events.len());
-                // SAFETY: a row of this statement.
-                let entry = Rc::new(unsafe { logged(row, wanted) });
-                for ordinal in first..entry.records() {
-                    if events.len() == most {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                    let (seq, next) = entry.after(ordinal);
-                    events.push(Event { cursor: places.at(seq, next), entry: Rc::clone(&entry), ordinal });
+        let Some(news) = self.find(most)? else { return Ok(Page { events, end: String::new() }) };
+        self.met_any = true;
+        let take = |row: Row| {
+            if !self.is_wanted(&row) {
+                return ControlFlow::Continue(());
+            }
+            // Of the entry that was read in part before, what is left.
+            let first = self.next.filter(|(seq, _)| *seq == row.seq()).map_or(0, |(_, ordinal)| ordinal);
+            let entry = Rc::new(row.entry(first..first.saturating_add(most - events.len())));
+            for ordinal in first..entry.records() {
+                if events.len() == most {
+                    return ControlFlow::Break(());
                 }
-                Ok(ControlFlow::Continue(()))
-            })
-        })?;
+                let (seq, next) = entry.after(ordinal);
+                events.push(Event { cursor: places.at(seq, next), entry: Rc::clone(&entry), ordinal });
+            }
+            ControlFlow::Continue(())
+        };
+        let whole = news.read(take)?;
         let Some(last) = events.last() else { return Ok(Page { events, end: String::new() }) };
         self.next = Some(last.entry.after(last.ordinal));
-        // The scan asks for as many entries as events were wanted, so one that ends with fewer events has seen all.
-        let end = if whole && events.len() < most {
+        let end = if whole {
             self.begin(self.until.with(&self.now));
             Cursor { within: None, ..self.cursor.clone() }.to_string()
         } else {
@@ -263,97 +325,63 @@ impl Stream {
         Ok(Page { events, end })
     }
 
-    /// The arguments of the page's statement; `None` where nothing can be found.
-    fn scan<'a>(&self, most: usize) -> Result<Option<Vec<DatumWithOid<'a>>>> {
-        let seen = &self.cursor.seen;
-        let formerly_open: Vec<u64> = seen.open().iter().copied().filter(|number| self.until.sees(*number)).collect();
-        let written = self.writers_among(&formerly_open)?;
-        let first = match self.next {
-            Some((seq, _)) => Some(seq),
-            None => self.first_from(seen.end())?,
-        };
-        if written.is_empty() && first.is_none() {
-            return Ok(None);
+    /// Where the next `most` events of this tick are to be found; `None` where there are none left. Two kinds of news: of
+    /// transactions that were open before, looked up by their number; and of all later ones, from the first entry on.
+    fn find(&self, most: usize) -> Result<Option<News>> {
+        if let Some((seq, _)) = self.next {
+            return Ok(Some(News { before: Vec::new(), from: Some(seq) }));
         }
-        let from = self.next.map_or(0, |(seq, _)| seq);
-        // One more than wanted: the entry that was read in part before counts as well.
-        let limit = most as i64 + 1;
-        Ok(Some(vec![
-            self.tables.clone().into(),
-            array_of(&written).into(),
-            seen.end().to_string().into(),
-            from.into(),
-            first.unwrap_or(i64::MAX).into(),
-            self.until.to_pg().into(),
-            limit.into(),
-        ]))
+        let (seen, mut from) = (&self.cursor.seen, None);
+        for table in &self.tables {
+            of_table(*table, Key::Xid8From(column::XID, seen.end()), |row| {
+                from = Some(from.map_or(row.seq(), |from: i64| from.min(row.seq())));
+                ControlFlow::Continue(())
+            })?;
+        }
+        let mut before = Vec::new();
+        for number in seen.open().iter().filter(|number| self.until.sees(**number)) {
+            for table in &self.tables {
+                // One more than wanted: what is not looked for here comes after them.
+                let mut left = most + 1;
+                of_table(*table, Key::Xid8Is(column::XID, *number), |row| {
+                    if left == 0 || from.is_some_and(|from| row.seq() >= from) {
+                        return ControlFlow::Break(());
+                    }
+                    if self.is_wanted(&row) {
+                        before.push(row.seq());
+                        left -= 1;
+                    }
+                    ControlFlow::Continue(())
+                })?;
+            }
+        }
+        before.sort_unstable();
+        Ok(Some(News { before, from }).filter(|news| !news.before.is_empty() || news.from.is_some()))
     }
 
-    fn writers_among(&self, numbers: &[u64]) -> Result<Vec<u64>> {
-        if numbers.is_empty() {
-            return Ok(Vec::new());
-        }
-        let arguments = [self.tables.clone().into(), array_of(numbers).into()];
-        let mut written = Vec::new();
-        with(|statements| {
-            statements.open.scan(&arguments, FETCH, |row| {
-                // SAFETY: one column, of type text.
-                let number = unsafe { read::<String>(row[0]) };
-                written.extend(number.and_then(|number| number.parse::<u64>().ok()));
-                Ok(ControlFlow::Continue(()))
-            })
-        })?;
-        Ok(written)
-    }
-
-    fn first_from(&self, number: u64) -> Result<Option<i64>> {
-        let arguments = [self.tables.clone().into(), number.to_string().into()];
-        let mut first = None;
-        with(|statements| {
-            statements.first.scan(&arguments, FETCH, |row| {
-                first = seq_of(row);
-                Ok(ControlFlow::Continue(()))
-            })
-        })?;
-        Ok(first)
+    fn is_wanted(&self, row: &Row) -> bool {
+        let (number, seen) = (row.xid(), &self.cursor.seen);
+        (self.all || row.raw(column::CHANNEL).is_some())
+            && !seen.sees(number)
+            && self.until.sees(number)
+            && self.tables.binary_search(&row.managed()).is_ok()
     }
 }
 
-fn array_of(numbers: &[u64]) -> String {
-    format!("{{{}}}", numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(","))
+/// Where entries are to be looked for: single ones by number, in their order, and then all from a number on.
+struct News {
+    before: Vec<i64>,
+    from: Option<i64>,
 }
 
-fn seq_of(row: &[Option<pg_sys::Datum>]) -> Option<i64> {
-    row.first().copied().flatten().map(|seq| seq.value().cast_signed() as i64)
-}
-
-/// # Safety
-/// `value` is of the type that goes with `T`.
-unsafe fn read<T: FromDatum>(value: Option<pg_sys::Datum>) -> Option<T> {
-    // SAFETY: by contract of this function.
-    unsafe { T::from_datum(value?, false) }
-}
-
-/// # Safety
-/// `row` is one of the statement `page`.
-unsafe fn logged(row: &[Option<pg_sys::Datum>], wanted: Range<usize>) -> Logged {
-    let beginning = || TimestampWithTimeZone::try_from(0).unwrap_or(TimestampWithTimeZone::positive_infinity());
-    // SAFETY: by contract of this function; the types are those of the columns that the statement names.
-    unsafe {
-        Logged {
-            seq: seq_of(row).unwrap_or_default(),
-            at: read(row[1]).unwrap_or_else(beginning),
-            managed: read(row[2]).unwrap_or_default(),
-            op: read(row[3]).unwrap_or_default(),
-            deletion_type: read(row[4]),
-            restored: read(row[5]).unwrap_or_default(),
-            deletion: read(row[6]),
-            ids: Part::of::<&str>(row[7], wanted.clone(), str::to_string),
-            versions: Part::of::<i64>(row[8], wanted.clone(), |version| version),
-            kinds: Part::of::<&str>(row[9], wanted, str::to_string),
-            deleted_at: read(row[10]),
-            cause: read(row[11]).unwrap_or_default(),
-            actor: read(row[12]).unwrap_or_default(),
+impl News {
+    /// Reads them until `read` breaks off or they end; whether they ended.
+    fn read(&self, mut read: impl FnMut(Row) -> ControlFlow<()>) -> Result<bool> {
+        for number in &self.before {
+            if !numbered(*number, &mut read)? {
+                return Ok(false);
+            }
         }
+        self.from.map_or(Ok(true), |from| in_order(from, read))
     }
 }

@@ -66,6 +66,7 @@ struct Statements {
     update: Statement,
     delete: Statement,
     holds: Statement,
+    announcing: Statement,
 }
 
 const OPTION_COLUMNS: &str = "layout, id::text[], version::text, deleted_at::text, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel::text, event_retention, max_purge";
@@ -156,6 +157,7 @@ impl Statements {
             ),
             delete: Statement::new("DELETE FROM tombstone.managed WHERE relation = $1", [OIDOID]),
             holds: Statement::new("SELECT pg_catalog.count(*)::pg_catalog.text FROM tombstone.held WHERE managed = $1", [INT4OID]),
+            announcing: Statement::new("SELECT FROM tombstone.managed WHERE notify <> 'none' LIMIT 1", []),
         }
     }
 }
@@ -407,6 +409,11 @@ pub fn pause(number: i32, actor: &str) -> Result<()> {
 /// Ends the pause of the table numbered `number`, also the one that a dump has brought about.
 pub fn resume(number: i32) -> Result<()> {
     with(|statements| statements.resume.execute(&[number.into()]).map(drop))
+}
+
+/// Whether any of them announces its events.
+pub fn any_announces() -> Result<bool> {
+    with(|statements| Ok(statements.announcing.execute(&[])? > 0))
 }
 
 /// The table numbered `number`.

@@ -22,7 +22,9 @@ use pgrx::pg_sys;
 use pgrx::spi::quote_qualified_identifier;
 
 pub use cache::{by_number, by_oid, by_trigger, generation};
-pub use catalog::{Managed, Terms, all as all_managed, name_of, not_managed, pause, resume, terms, terms_of, title};
+pub use catalog::{
+    Managed, Terms, all as all_managed, any_announces, name_of, not_managed, pause, resume, terms, terms_of, title,
+};
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};

@@ -165,6 +165,12 @@ impl Seat {
         }
     }
 
+    fn call_worker(&self) {
+        if let Some(worker) = &self.worker {
+            worker.call();
+        }
+    }
+
     fn sitters(&self) -> impl Iterator<Item = &Sitter> {
         self.worker.iter().chain(&self.relay)
     }
@@ -270,7 +276,10 @@ pub fn leave() {
                 let how = if barred { Departure::Asked } else { seat.word };
                 seat.left = Some(Left { how, had_worked: seat.has_worked });
             }
-            (Kind::Relay, Some(seat)) => (seat.relay, seat.relay_is_ready) = (None, false),
+            (Kind::Relay, Some(seat)) => {
+                (seat.relay, seat.relay_is_ready) = (None, false);
+                seat.call_worker();
+            }
             (_, None) => (),
         }
         board.bars.iter().filter(|bar| bar.database == database).for_each(|bar| bar.latch.set());
@@ -316,9 +325,12 @@ pub fn got_through() {
     on_my_seat(|seat| seat.has_worked = true);
 }
 
-/// Of a relay: from now on it announces the entries that are marked as the relay's.
+/// Of a relay: from now on it announces what is left to the relay.
 pub fn relay_is_ready() {
-    on_my_seat(|seat| seat.relay_is_ready = true);
+    on_my_seat(|seat| {
+        seat.relay_is_ready = true;
+        seat.call_worker();
+    });
 }
 
 /// Of a relay: what is written from now on is for others to announce.
@@ -341,20 +353,13 @@ pub fn has_relay() -> bool {
     read(|board| board.seat(process::database()).is_some_and(|seat| seat.relay.is_some())).unwrap_or(false)
 }
 
-/// Wakes this database's relay, or its worker where there is none.
+/// Wakes this database's relay, or its worker where none is ready.
 pub fn wake_relay() {
     read(|board| {
-        if let Some(sitter) = board.seat(process::database()).and_then(|seat| seat.relay.as_ref().or(seat.worker.as_ref())) {
+        let seat = board.seat(process::database());
+        if let Some(sitter) = seat.and_then(|seat| seat.relay.as_ref().filter(|_| seat.relay_is_ready).or(seat.worker.as_ref()))
+        {
             sitter.call();
-        }
-    });
-}
-
-/// Wakes this database's worker: there may be something to do.
-pub fn wake_worker() {
-    read(|board| {
-        if let Some(worker) = board.sitter(Kind::Worker, process::database()) {
-            worker.call();
         }
     });
 }

@@ -36,6 +36,7 @@ pub fn init() {
     transaction::watch(&transaction::Watch {
         before_end: || (),
         before_commit: || (),
+        before_prepare: || (),
         committed: tell,
         ended: || {
             if DONE.take().bars {
@@ -77,11 +78,14 @@ fn after(command: &Command) {
     match command {
         Command::TakeDatabase(_) | Command::CopyDatabase(_) | Command::AlterDatabase => note(|done| done.databases = true),
         Command::CreateExtension | Command::DropExtensions(_) => note(|done| done.extension = true),
-        // Nobody remembers what it did when it was prepared. What it may have done to the extension shows.
-        Command::CommitPrepared if !board::has_worker() && extension::find(EXTENSION).is_some() => {
-            note(|done| done.extension = true);
+        // Nobody remembers what it did when it was prepared. It may have left something to the relay; what it may have done to
+        // the extension shows.
+        Command::CommitPrepared => {
+            board::wake_relay();
+            if !board::has_worker() && extension::find(EXTENSION).is_some() {
+                note(|done| done.extension = true);
+            }
         }
-        Command::CommitPrepared => (),
     }
 }
 

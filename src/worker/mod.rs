@@ -1,7 +1,6 @@
 //! The processes: what is due is done without anybody asking. See README.md for who they are and how they live.
 
 mod backoff;
-#[allow(dead_code, reason = "what the relay needs of it is not used yet")]
 pub mod board;
 mod doorkeeper;
 mod launcher;
@@ -20,6 +19,7 @@ pub fn init() {
     if crate::backend::process::is_preloading() {
         board::init();
         doorkeeper::init();
+        relay::init();
         process::register_launcher();
     }
 }

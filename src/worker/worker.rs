@@ -27,12 +27,13 @@ pub extern "C-unwind" fn pg_tombstone_worker(database: pg_sys::Datum) {
 /// Until the extension is gone.
 fn work() -> Result<()> {
     let mut maintenance = Maintenance::of_worker();
+    let mut relay = relay::Keeper::default();
     while extension_is_here()? {
         board::found_extension();
-        relay::keep();
+        let relay_rest = relay.keep();
         let rest = maintenance.slice()?;
         board::got_through();
-        process::sleep(rest);
+        process::sleep(rest.min(relay_rest));
     }
     Ok(())
 }

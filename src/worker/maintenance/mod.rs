@@ -19,7 +19,7 @@ use self::chore::{Chore, Outcome};
 use self::host::Host;
 use crate::error::{Error, Result};
 use crate::lifecycle::rule::{Action, Rule};
-use crate::log::retention;
+use crate::log::{relay, retention};
 use crate::settings;
 use crate::table::{Terms, all_managed, by_oid, terms};
 
@@ -69,6 +69,7 @@ impl Maintenance {
         let mut this =
             Maintenance { host: Host::Session, only: Some(tables), chores: Vec::new(), look_around: now, known_restored: 0 };
         this.follow_tables()?;
+        this.announce_leftovers()?;
         let mut failure = None;
         while let Some(next) = this.chores.iter().map(|chore| chore.next).min() {
             if Instant::now() >= until {
@@ -154,6 +155,22 @@ impl Maintenance {
             }
         }
         Ok(())
+    }
+
+    /// Announces what a relay that is gone, or a prepared transaction, has left to whoever comes. A worker does so as it keeps its
+    /// relay.
+    fn announce_leftovers(&self) -> Result<()> {
+        loop {
+            match self.host.transaction(relay::announce_leftovers) {
+                Ok(true) => (),
+                Ok(false) => return Ok(()),
+                Err(error) if error.is_cancellation() => return Err(error),
+                Err(error) => {
+                    self.host.warn(&format!("events could not be announced: {}", error.summary()), None);
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// One line, when tables are found that a dump has brought.

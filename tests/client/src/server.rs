@@ -200,6 +200,7 @@ impl Server {
             "listen_addresses = ''\n\
              unix_socket_directories = '{}'\n\
              shared_preload_libraries = 'pg_tombstone'\n\
+             tombstone.relay = off\n\
              max_prepared_transactions = 10\n\
              max_worker_processes = 64\n\
              wal_level = logical\n\
