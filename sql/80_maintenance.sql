@@ -56,7 +56,7 @@ COMMENT ON PROCEDURE tombstone.maintain IS
 
 CREATE VIEW tombstone.backlog WITH (security_barrier) AS
 SELECT p.relation, p.action, p.records AS due, p.oldest,
-       CASE WHEN p.records > 0 THEN
+       CASE WHEN p.records > 0 AND pg_catalog.isfinite(p.oldest) THEN
            pg_catalog.now() - (p.oldest + CASE p.action WHEN 'expire' THEN t.expire_after ELSE t.retention END) END AS lag
 FROM tombstone.preview() p
 JOIN tombstone.managed t USING (relation);
@@ -72,7 +72,7 @@ COMMENT ON COLUMN tombstone.backlog.lag IS 'How long ago the oldest of them beca
 GRANT SELECT ON tombstone.backlog TO PUBLIC;
 
 CREATE VIEW tombstone.runs WITH (security_barrier) AS
-SELECT r.run, r.at, m.relation, r.action, r.records, COALESCE(r.ended, pg_catalog.clock_timestamp()) - r.at AS duration,
+SELECT r.run, r.at, m.relation, r.action, r.records, GREATEST(COALESCE(r.ended, pg_catalog.clock_timestamp()) - r.at, '0') AS duration,
        COALESCE(r.outcome, 'running') AS outcome,
        CASE WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN r.detail END AS detail
 FROM tombstone.run r

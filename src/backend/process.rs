@@ -223,6 +223,27 @@ pub fn transaction<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
     outcome
 }
 
+/// The number of that timeout in utils/timeout.h, the same in all supported versions.
+const STATEMENT_TIMEOUT: core::ffi::c_int = 3;
+
+// Of utils/timeout.h, which pgrx does not bind. Neither raises an error.
+unsafe extern "C" {
+    fn enable_timeout_after(id: core::ffi::c_int, milliseconds: core::ffi::c_int);
+    fn disable_timeout(id: core::ffi::c_int, keep_indicator: bool);
+}
+
+/// Runs `act`, and cancels it when it takes longer.
+pub fn at_most<T>(long: Duration, act: impl FnOnce() -> T) -> T {
+    let milliseconds = i32::try_from(long.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: a timeout that Postgres has registered for every process with a connection, and that statement_timeout, which is
+    // off in these, would use; switched off below, or when the error it has raised is rolled back.
+    unsafe { enable_timeout_after(STATEMENT_TIMEOUT, milliseconds) };
+    let value = act();
+    // SAFETY: as above.
+    unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+    value
+}
+
 /// Rolls back whatever transaction is open.
 pub fn roll_back() {
     // SAFETY: does nothing where none is.

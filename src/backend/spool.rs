@@ -9,6 +9,7 @@ use crate::error::Result;
 
 /// Rows of some columns, none of them NULL.
 pub struct Spool {
+    types: Vec<pg_sys::Oid>,
     store: *mut pg_sys::Tuplestorestate,
     slot: *mut pg_sys::TupleTableSlot,
     shape: pg_sys::TupleDesc,
@@ -54,7 +55,7 @@ impl Spool {
                 (shape, slot, pg_sys::tuplestore_begin_heap(false, true, pg_sys::work_mem))
             })
         };
-        Spool { store, slot, shape, columns, rows: 0, memory }
+        Spool { types: types.to_vec(), store, slot, shape, columns, rows: 0, memory }
     }
 
     /// Adds the rows that `statement` finds, whose columns are ours.
@@ -69,6 +70,11 @@ impl Spool {
             }
             self.rows += 1;
         })
+    }
+
+    /// The types of its columns.
+    pub fn types(&self) -> &[pg_sys::Oid] {
+        &self.types
     }
 
     /// How many rows were ever put in.
@@ -87,21 +93,22 @@ impl Spool {
     fn next(&mut self) -> Option<Vec<pg_sys::Datum>> {
         let width = self.columns.len();
         let (mut values, mut nulls) = (vec![pg_sys::Datum::from(0); width], vec![false; width]);
-        // SAFETY: the slot's row is read, and its values copied, before another one takes its place.
+        let (store, slot, shape) = (self.store, self.slot, self.shape);
+        // SAFETY: the slot's row is read, and its values copied to the caller's memory, before another one takes its place. What
+        // the slot owns it frees at the next turn: so that is made in the spool's memory.
         unsafe {
-            if !pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot) {
-                return None;
-            }
-            let mut is_ours = false;
-            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut is_ours);
-            pg_sys::heap_deform_tuple(tuple, self.shape, values.as_mut_ptr(), nulls.as_mut_ptr());
-            let copies = self.columns.iter().zip(values);
-            let copies =
-                copies.map(|(column, value)| pg_sys::datumCopy(value, column.by_value, column.length.into())).collect();
-            if is_ours {
-                pg_sys::heap_freetuple(tuple);
-            }
-            Some(copies)
+            let is_there = self.memory.switch_to(|_| {
+                let is_there = pg_sys::tuplestore_gettupleslot(store, true, false, slot);
+                if is_there {
+                    let mut is_ours = false;
+                    let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, true, &mut is_ours);
+                    pg_sys::heap_deform_tuple(tuple, shape, values.as_mut_ptr(), nulls.as_mut_ptr());
+                }
+                is_there
+            });
+            let copy =
+                |(column, value): (&Storage, pg_sys::Datum)| pg_sys::datumCopy(value, column.by_value, column.length.into());
+            is_there.then(|| self.columns.iter().zip(values).map(copy).collect())
         }
     }
 }

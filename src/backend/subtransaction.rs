@@ -15,9 +15,10 @@ pub fn attempt<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
     attempt_but_for(passes_through, act)
 }
 
-/// The same where another try may come later, or there is something to tidy up: only a shutdown is raised on.
+/// The same where another try may come later, or there is something to tidy up: nothing is raised on. (What ends the session does
+/// not pass here.)
 pub fn attempt_for_now<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    attempt_but_for(ends_all, act)
+    attempt_but_for(|_| false, act)
 }
 
 fn attempt_but_for<T>(passes: fn(&ErrorReportWithLevel) -> bool, act: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -82,16 +83,15 @@ fn raise(error: Error) -> ! {
 
 fn passes_through(report: &ErrorReportWithLevel) -> bool {
     use pgrx::PgSqlErrorCode::*;
-    ends_all(report)
-        || matches!(
-            report.sql_error_code(),
-            ERRCODE_QUERY_CANCELED | ERRCODE_T_R_SERIALIZATION_FAILURE | ERRCODE_T_R_DEADLOCK_DETECTED | ERRCODE_OUT_OF_MEMORY
-        )
-}
-
-fn ends_all(report: &ErrorReportWithLevel) -> bool {
-    use pgrx::PgSqlErrorCode::*;
-    matches!(report.sql_error_code(), ERRCODE_ADMIN_SHUTDOWN | ERRCODE_CRASH_SHUTDOWN)
+    matches!(
+        report.sql_error_code(),
+        ERRCODE_QUERY_CANCELED
+            | ERRCODE_ADMIN_SHUTDOWN
+            | ERRCODE_CRASH_SHUTDOWN
+            | ERRCODE_T_R_SERIALIZATION_FAILURE
+            | ERRCODE_T_R_DEADLOCK_DETECTED
+            | ERRCODE_OUT_OF_MEMORY
+    )
 }
 
 /// What a subtransaction changes of the surroundings and must put back.

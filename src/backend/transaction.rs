@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use pgrx::{pg_guard, pg_sys};
+use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 /// What a subsystem with per-transaction memory wants to hear.
 pub struct Watch {
@@ -58,6 +58,13 @@ pub fn commit_and_begin() {
         pg_sys::SPI_commit();
         pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
     }
+}
+
+/// Runs `act` with memory of its own to allocate in, freed at its end; what it returns must not lie there.
+pub fn with_memory<T>(act: impl FnOnce() -> T) -> T {
+    let mut memory = PgMemoryContexts::new("pg_tombstone transaction");
+    // SAFETY: by contract of this function.
+    unsafe { memory.switch_to(|_| act()) }
 }
 
 /// Whether every statement of the transaction sees what its first one saw (REPEATABLE READ, SERIALIZABLE).

@@ -40,7 +40,7 @@ fn record(id: Option<String>, relation: Option<pg_sys::Oid>, fits: Fits, what_fo
 }
 
 /// The keys that can be read, each with its place among `ids`.
-pub fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
+fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
     let named = || ids.iter().enumerate();
     let all = attempt(|| named().map(|(place, id)| Ok((place, table.key(id)?))).collect::<Result<Vec<_>>>());
     match all {

@@ -66,6 +66,7 @@ struct Statements {
     update: Statement,
     delete: Statement,
     holds: Statement,
+    rename_holds: Statement,
     announcing: Statement,
 }
 
@@ -156,6 +157,14 @@ impl Statements {
                 with_relation(),
             ),
             delete: Statement::new("DELETE FROM tombstone.managed WHERE relation = $1", [OIDOID]),
+            // As text: values stay as they are spelt, and in their order.
+            rename_holds: Statement::new(
+                "UPDATE tombstone.held h
+                 SET id = (SELECT '{' || string_agg(to_json(COALESCE($3[array_position($2, e.key)], e.key)) || ':' || e.value::text, ',' ORDER BY e.n) || '}'
+                           FROM json_each(h.id::json) WITH ORDINALITY AS e (key, value, n))
+                 WHERE h.managed = $1",
+                [INT4OID, TEXTARRAYOID, TEXTARRAYOID],
+            ),
             holds: Statement::new("SELECT pg_catalog.count(*)::pg_catalog.text FROM tombstone.held WHERE managed = $1", [INT4OID]),
             announcing: Statement::new("SELECT FROM tombstone.managed WHERE notify <> 'none' LIMIT 1", []),
         }
@@ -272,6 +281,7 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         statements: RefCell::default(),
         schema: relation.schema.clone(),
         name: relation.name.clone(),
+        is_partitioned: relation.kind == 'p',
     }))
 }
 
@@ -304,6 +314,15 @@ pub fn update(relation: pg_sys::Oid, options: &Options) -> Result<()> {
 /// Takes a managed table, and the holds in it, out of the catalog.
 pub fn delete(relation: pg_sys::Oid) -> Result<()> {
     with(|statements| statements.delete.execute(&[DatumWithOid::from(relation)]).map(drop))
+}
+
+/// The holds of a table whose key's columns are called otherwise now: a composite key names them.
+pub fn rename_in_holds(number: i32, before: &[String], after: &[String]) -> Result<()> {
+    if before == after || before.len() != after.len() || before.len() < 2 {
+        return Ok(());
+    }
+    let arguments = [number.into(), DatumWithOid::from(before.to_vec()), DatumWithOid::from(after.to_vec())];
+    with(|statements| statements.rename_holds.execute(&arguments).map(drop))
 }
 
 /// How many records of the table numbered `number` are on hold.

@@ -108,6 +108,7 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         }
         require_deleted_at(&relation, &options, &option)?;
         catalog::update(relation.oid, &options)?;
+        catalog::rename_in_holds(number, before.id.as_deref().unwrap_or_default(), options.id.as_deref().unwrap_or_default())?;
         if options.events != before.events {
             triggers::follow_creates(&relation, options.events == options::ALL_EVENTS)?;
         }

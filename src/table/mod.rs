@@ -68,6 +68,7 @@ pub struct Table {
     pub owner: pg_sys::Oid,
     schema: String,
     name: String,
+    pub is_partitioned: bool,
     pub id: Vec<Column>,
     pub version: Option<Column>,
     pub deleted_at: Column,

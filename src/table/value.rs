@@ -61,6 +61,11 @@ impl ColumnType {
         self.base
     }
 
+    /// Whether Postgres itself brought the type.
+    pub fn is_built_in(&self) -> bool {
+        self.base.to_u32() < pg_sys::FirstNormalObjectId
+    }
+
     pub fn array(&self) -> pg_sys::Oid {
         // SAFETY: a catalog look-up.
         unsafe { pg_sys::get_array_type(self.base) }

@@ -28,8 +28,12 @@ pub extern "C-unwind" fn pg_tombstone_worker(database: pg_sys::Datum) {
 fn work() -> Result<()> {
     let mut maintenance = Maintenance::of_worker();
     let mut relay = relay::Keeper::default();
+    let mut is_settled = false;
     while extension_is_here()? {
-        board::found_extension();
+        if !is_settled {
+            board::found_extension();
+            is_settled = true;
+        }
         let relay_rest = relay.keep();
         let rest = maintenance.slice()?;
         board::got_through();

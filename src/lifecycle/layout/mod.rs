@@ -71,6 +71,12 @@ pub trait Layout {
 /// What names a row that is due: the values of its id, and its version where the table has versions.
 pub type Row = Vec<pg_sys::Datum>;
 
+/// The types of a row's values.
+pub fn types_of_rows(table: &Table) -> Vec<pg_sys::Oid> {
+    let id = table.id.iter().map(|column| column.kind.base());
+    id.chain(table.version.as_ref().map(|_| pg_sys::INT8OID)).collect()
+}
+
 /// How many rows are due, and the oldest and the newest moment that their age counts from.
 #[derive(Debug, Clone, Copy)]
 pub struct Summary {

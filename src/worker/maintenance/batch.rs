@@ -19,7 +19,7 @@ use crate::backend::subtransaction::attempt_for_now;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Row};
 use crate::lifecycle::rule::{Action, Rule};
-use crate::lifecycle::{hold, readable_keys, seen};
+use crate::lifecycle::{hold, seen};
 use crate::log::account::{self, Account};
 use crate::log::event;
 use crate::settings;
@@ -75,11 +75,18 @@ pub fn look(number: i32, relation: pg_sys::Oid, action: Action) -> Result<Look> 
     })
 }
 
-/// The records of the table that are on hold: none of them is due.
+/// The records of the table that are on hold: none of them is due. 55000 where a hold names a record in words that are none any
+/// more, as when the key's type was changed: better none is taken than that one.
 pub fn held_keys(table: &Table) -> Result<Vec<Key>> {
     let held = hold::all_held(table)?;
-    let ids: Vec<&str> = held.iter().map(String::as_str).collect();
-    Ok(readable_keys(table, &ids)?.into_iter().map(|(_, key)| key).collect())
+    let read = |id: &String| {
+        table.key(id).map_err(|error| {
+            Error::not_ready(format!("the hold on record \"{id}\" of table {} names no record any more", table.title()))
+                .detail(error.summary())
+                .hint("See tombstone.holds: release() it, and hold() the record as it is named now.")
+        })
+    };
+    held.iter().map(read).collect()
 }
 
 /// Takes the next `most` rows; those that cannot be taken are found by halving, and left.
@@ -96,13 +103,15 @@ pub fn take(
     if next.rows.is_empty() {
         return Ok(Batch::None);
     }
-    take_rows(host, &Taker { run, relation, action }, &next.rows, kept)
+    take_rows(host, &Taker { run, relation, action, types: spool.types() }, &next.rows, kept)
 }
 
 struct Taker<'a> {
     run: &'a Run,
     relation: pg_sys::Oid,
     action: Action,
+    /// What the values of the rows are of.
+    types: &'a [pg_sys::Oid],
 }
 
 fn take_rows(host: Host, taker: &Taker, rows: &[Row], kept: &mut Kept) -> Result<Batch> {
@@ -139,8 +148,7 @@ impl Taker<'_> {
             return Ok(Batch::Ended("paused, unmanaged, or its options have changed"));
         };
         let table = by_oid(self.relation)?;
-        let is_named_so = rows.iter().all(|row| row.len() == table.id.len() + usize::from(table.version.is_some()));
-        if !is_named_so {
+        if layout::types_of_rows(&table) != self.types {
             return Ok(Batch::Ended("its key has changed"));
         }
         let free = not_held(&table, rows)?;

@@ -16,8 +16,6 @@ use crate::table::Terms;
 const LOOKS_APART: u32 = 50;
 /// A table that fails is tried again after the naptime, then after twice as long, and so on up to this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
-/// With so many records that cannot be taken a run ends: to find each takes many tries.
-const MOST_KEPT: u64 = 100;
 /// How often a session is told how far it has come.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -30,7 +28,7 @@ pub struct Chore {
     action: Action,
     /// When it is to be worked on next.
     pub next: Instant,
-    /// How often in a row it has failed.
+    /// How often in a row it has failed, or found what is due and could take none of it.
     failures: u32,
     taking: Option<Taking>,
 }
@@ -52,6 +50,13 @@ struct Taking {
 pub enum Outcome {
     Rests,
     Failed(Error),
+}
+
+/// What follows when nothing is left to do for now.
+struct Rest {
+    least: Duration,
+    /// Whether something was due, and nothing could be taken.
+    in_vain: bool,
 }
 
 /// What comes next for a run.
@@ -87,9 +92,9 @@ impl Chore {
         };
         match outcome {
             Ok(None) => None,
-            Ok(Some(rest)) => {
-                self.failures = 0;
-                self.next = Instant::now() + rest;
+            Ok(Some(Rest { least, in_vain })) => {
+                self.failures = if in_vain { self.failures + 1 } else { 0 };
+                self.next = Instant::now() + least.max(backoff(self.failures));
                 Some(Outcome::Rests)
             }
             Err(error) => {
@@ -107,17 +112,17 @@ impl Chore {
         }
     }
 
-    fn look(&mut self) -> Result<Option<Duration>> {
+    fn look(&mut self) -> Result<Option<Rest>> {
         self.host.show(&format!("looking what is to be {} in {}", self.action.participle(), self.name));
         let began = Instant::now();
         let look = self.host.transaction(|| batch::look(self.number, self.relation, self.action));
         let (now, looked_for) = (Instant::now(), began.elapsed());
         match look {
-            Ok(Look::Nothing) => Ok(Some(rest_after(looked_for))),
+            Ok(Look::Nothing) => Ok(Some(Rest { least: rest_after(looked_for), in_vain: false })),
             Ok(Look::Refused { due, most }) => {
                 let (message, hint) = refusal(&self.name, self.action, due, most);
                 self.host.warn(&message, Some(&hint));
-                Ok(Some(rest_after(looked_for).max(backoff(self.failures + 1))))
+                Ok(Some(Rest { least: rest_after(looked_for), in_vain: true }))
             }
             Ok(Look::Due(run, rows)) => {
                 let pace = super::pace::Pace::new(settings::batch_time(), settings::rate());
@@ -135,7 +140,7 @@ impl Chore {
         }
     }
 
-    fn take(&mut self, mut taking: Taking, until: Instant) -> Result<Option<Duration>> {
+    fn take(&mut self, mut taking: Taking, until: Instant) -> Result<Option<Rest>> {
         loop {
             match self.batch(&mut taking) {
                 Ok(Next::Batch(wait)) => {
@@ -145,7 +150,10 @@ impl Chore {
                         return Ok(None);
                     }
                 }
-                Ok(Next::Over) => return Ok(Some(rest_after(taking.looked_for))),
+                Ok(Next::Over) => {
+                    let in_vain = taking.taken == 0 && taking.kept.records > 0;
+                    return Ok(Some(Rest { least: rest_after(taking.looked_for), in_vain }));
+                }
                 Err(error) => {
                     let outcome = if error.is_cancellation() { "interrupted" } else { "failed" };
                     self.end(&taking, outcome, Some(error.summary()));
@@ -159,17 +167,11 @@ impl Chore {
         self.show(taking);
         let began = Instant::now();
         let Taking { run, rows, pace, kept, .. } = taking;
+        pace.keep_to(settings::batch_time(), settings::rate());
         let batch = batch::take(self.host, run, self.relation, self.action, rows, pace.rows(), kept)?;
         match batch {
             Batch::Took { rows, taken, written } => {
                 taking.taken += taken;
-                if kept.records > MOST_KEPT {
-                    return Err(Error::not_ready(format!(
-                        "more than {MOST_KEPT} records could not be {}",
-                        self.action.participle()
-                    ))
-                    .detail(kept.why.clone().unwrap_or_default()));
-                }
                 Ok(Next::Batch(pace.after(rows, written, began.elapsed())))
             }
             Batch::None => {

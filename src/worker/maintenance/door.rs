@@ -75,7 +75,7 @@ pub fn one_or_all(relation: Option<pg_sys::Oid>, may: fn(pg_sys::Oid) -> bool) -
     }
 }
 
-fn may_maintain(relation: pg_sys::Oid) -> bool {
+pub fn may_maintain(relation: pg_sys::Oid) -> bool {
     has_privileges_of(caller(), owner_of(relation))
 }
 

@@ -7,8 +7,11 @@ use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use crate::backend::process;
 use crate::backend::subtransaction::attempt_for_now;
-use crate::backend::transaction::{commit_and_begin, with_snapshot};
+use crate::backend::transaction::{commit_and_begin, with_memory, with_snapshot};
 use crate::error::Result;
+
+/// No table keeps a worker from the others for longer: an expression without end least of all.
+const LONGEST_TRANSACTION: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
@@ -22,9 +25,9 @@ impl Host {
     /// Runs `act` in a transaction of its own, and commits what it did unless it fails, with whatever error.
     pub fn transaction<T>(self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         match self {
-            Host::Worker => process::transaction(act),
+            Host::Worker => process::at_most(LONGEST_TRANSACTION, || process::transaction(act)),
             Host::Session => {
-                let outcome = attempt_for_now(|| with_snapshot(act));
+                let outcome = with_memory(|| attempt_for_now(|| with_snapshot(act)));
                 commit_and_begin();
                 outcome
             }

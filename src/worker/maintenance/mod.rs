@@ -10,13 +10,14 @@ mod pace;
 mod preview;
 mod run;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
 use self::chore::{Chore, Outcome};
 use self::host::Host;
+use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::log::{relay, retention};
@@ -191,26 +192,36 @@ fn is_paused(terms: &Terms) -> bool {
 }
 
 /// A table after those whose rows refer to it: their tombstones would keep its own from being purged, and what is due of
-/// them on its own account counts as theirs.
+/// them on its own account counts as theirs. Tables that refer to each other come last, as they are.
 fn children_first(mut terms: Vec<Terms>) -> Vec<Terms> {
-    let parents: HashMap<pg_sys::Oid, Vec<pg_sys::Oid>> = terms
-        .iter()
-        .map(|terms| {
-            // One that cannot be loaded is told of when its turn comes.
-            let parents = crate::backend::subtransaction::attempt(|| by_oid(terms.relation))
-                .map(|table| table.parents.iter().map(|key| key.parent).collect());
-            (terms.relation, parents.unwrap_or_default())
-        })
-        .collect();
-    terms.sort_by_key(|terms| std::cmp::Reverse(depth(terms.relation, &parents, parents.len())));
+    // How many tables refer to each, and to which it refers itself. One that cannot be loaded is told of when its turn comes.
+    let parents: HashMap<pg_sys::Oid, HashSet<pg_sys::Oid>> =
+        terms.iter().map(|terms| (terms.relation, parents_of(terms.relation))).collect();
+    let mut children: HashMap<pg_sys::Oid, usize> = HashMap::new();
+    parents.values().flatten().for_each(|parent| *children.entry(*parent).or_default() += 1);
+    let mut order: Vec<pg_sys::Oid> =
+        terms.iter().map(|terms| terms.relation).filter(|table| !children.contains_key(table)).collect();
+    let mut done = 0;
+    while let Some(table) = order.get(done).copied() {
+        done += 1;
+        for parent in parents.get(&table).into_iter().flatten() {
+            if let Some(left) = children.get_mut(parent) {
+                *left -= 1;
+                if *left == 0 {
+                    order.push(*parent);
+                }
+            }
+        }
+    }
+    let place: HashMap<pg_sys::Oid, usize> = order.into_iter().zip(0..).collect();
+    terms.sort_by_key(|terms| place.get(&terms.relation).copied().unwrap_or(usize::MAX));
     terms
 }
 
-/// How many references lead from a table up to one that refers to none; tables that refer to each other count as `most`.
-fn depth(table: pg_sys::Oid, parents: &HashMap<pg_sys::Oid, Vec<pg_sys::Oid>>, most: usize) -> usize {
-    let above = parents.get(&table).into_iter().flatten().filter(|parent| **parent != table);
-    match most {
-        0 => 0,
-        most => above.map(|parent| 1 + depth(*parent, parents, most - 1)).max().unwrap_or(0),
-    }
+/// The other managed tables that a table refers to.
+fn parents_of(table: pg_sys::Oid) -> HashSet<pg_sys::Oid> {
+    let parents = attempt(|| Ok(by_oid(table)?.parents.iter().map(|key| key.parent).collect::<HashSet<_>>()));
+    let mut parents = parents.unwrap_or_default();
+    parents.remove(&table);
+    parents
 }

@@ -21,6 +21,11 @@ impl Pace {
         Pace { rows: FIRST, batch_time, rate }
     }
 
+    /// The settings may change in the course of a run.
+    pub fn keep_to(&mut self, batch_time: Duration, rate: Option<u32>) {
+        (self.batch_time, self.rate) = (batch_time, rate);
+    }
+
     /// How many rows the next batch is to take.
     pub fn rows(&self) -> usize {
         let allowed = self.rate.map_or(f64::MAX, |rate| f64::from(rate) * self.batch_time.as_secs_f64());

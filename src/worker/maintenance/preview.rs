@@ -7,13 +7,13 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::batch::{held_keys, in_our_settings};
-use super::door::{may_watch, one_or_all};
+use super::door::{may_maintain, may_watch, one_or_all};
 use crate::backend::relation::{LockFor, lock};
 use crate::backend::subtransaction::attempt;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Summary};
 use crate::lifecycle::rule::{Action, Rule};
-use crate::table::{Terms, by_oid, title};
+use crate::table::{Terms, by_oid};
 
 type Line = (pg_sys::Oid, String, i64, Option<TimestampWithTimeZone>, Option<TimestampWithTimeZone>);
 
@@ -40,23 +40,29 @@ fn preview(
         for terms in one_or_all(relation, may_watch)? {
             for rule in Action::ALL.iter().filter_map(|action| Rule::of(&terms, *action)) {
                 // Of all tables, one that fails must not hide the others.
-                let summary = if relation.is_some() { Ok(summary(&terms, &rule)?) } else { attempt(|| summary(&terms, &rule)) };
+                let summary = match (relation.is_some(), attempt(|| summary(&terms, &rule))) {
+                    (true, Err(error)) => {
+                        return Err(Error::caught(error.code(), &no_telling(&terms, &rule, &error), None, None));
+                    }
+                    (_, summary) => summary,
+                };
                 match summary {
                     Ok(found) => {
                         lines.push((terms.relation, rule.action.name().into(), found.rows, found.oldest, found.newest));
                     }
-                    Err(error) => warning!(
-                        "{}: there is no telling what is to be {}: {}",
-                        title(terms.relation),
-                        rule.action.participle(),
-                        error.summary()
-                    ),
+                    Err(error) => warning!("{}", no_telling(&terms, &rule, &error)),
                 }
             }
         }
         Ok(lines)
     };
     preview().map(TableIterator::new).map_err(Into::into)
+}
+
+/// What went wrong may quote a row: it is told to who owns the table, not to who watches it.
+fn no_telling(terms: &Terms, rule: &Rule, error: &Error) -> String {
+    let why = if may_maintain(terms.relation) { error.summary() } else { "its expression fails".into() };
+    format!("{}: there is no telling what is to be {}: {why}", terms.title, rule.action.participle())
 }
 
 fn summary(terms: &Terms, rule: &Rule) -> Result<Summary> {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
 use crate::backend::identity::acting_as;
@@ -75,7 +76,6 @@ impl Statements {
                  WHERE still GROUP BY managed, action",
                 [],
             ),
-            // What nobody will ask for any more.
             prune: Statement::new(
                 "DELETE FROM tombstone.run
                  WHERE ended IS NOT NULL AND (run <= $1 - 10000 OR at < clock_timestamp() - interval '30 days')",
@@ -94,10 +94,7 @@ impl Run {
     pub fn begin(managed: i32, action: Action, due: u64) -> Result<Run> {
         with(|statements| {
             let arguments = [managed.into(), action.name().into(), (due as i64).into()];
-            let run = statements.begin.rows(&arguments, |row| Ok(row.get::<i64>(1)?))?;
-            let number = run.into_iter().flatten().next().unwrap_or_default();
-            statements.prune.execute(&[number.into()])?;
-            Ok(Run { number, managed })
+            Ok(Run { number: inserted(statements, &statements.begin, &arguments)?, managed })
         })
     }
 
@@ -126,7 +123,14 @@ pub fn note_refusal(managed: i32, action: Action, due: u64, most: i64) -> Result
 
 fn note(managed: i32, action: Action, due: u64, outcome: &str, detail: &str) -> Result<()> {
     let arguments = [managed.into(), action.name().into(), (due as i64).into(), outcome.into(), detail.into()];
-    with(|statements| statements.note.execute(&arguments).map(drop))
+    with(|statements| inserted(statements, &statements.note, &arguments).map(drop))
+}
+
+/// Inserts a run, and prunes those that nobody will ask for any more; returns its number.
+fn inserted(statements: &Statements, insert: &Statement, arguments: &[DatumWithOid]) -> Result<i64> {
+    let run = insert.rows(arguments, |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next().unwrap_or_default();
+    statements.prune.execute(&[run.into()])?;
+    Ok(run)
 }
 
 /// Ends the runs whose processes are gone without having ended them.

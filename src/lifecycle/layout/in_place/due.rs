@@ -4,7 +4,7 @@
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys;
 
-use super::super::{Row, Summary};
+use super::super::{Row, Summary, types_of_rows};
 use crate::backend::query::Statement;
 use crate::backend::spool::Spool;
 use crate::error::Result;
@@ -16,9 +16,7 @@ use crate::table::{Purpose, Table};
 
 /// What is due, but for the records `but`: read in one go, so that a table without a fitting index is read once.
 pub fn spooled(table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool> {
-    let mut columns: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.base()).collect();
-    columns.extend(table.version.as_ref().map(|_| pg_sys::INT8OID));
-    let mut spool = Spool::new(&columns);
+    let mut spool = Spool::new(&types_of_rows(table));
     spool.fill(&find(table, rule, "due", &names(table)), &find_arguments(table, rule, but)?)?;
     Ok(spool)
 }
@@ -35,20 +33,15 @@ pub fn lock(table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<Row>> {
     // FOR UPDATE, of an expiry as well: it also keeps away from a row that others are just referring to.
     let statement = take_statement(table, rule, "lock", |table, due| {
         let (alias, names) = (table.alias(), names(table));
-        format!("SELECT {names} FROM {} AS {alias} WHERE {due} FOR UPDATE OF {alias} SKIP LOCKED", table.sql())
+        format!("SELECT {names} FROM {} WHERE {due} FOR UPDATE OF {alias} SKIP LOCKED", target(table))
     });
     statement.value_rows(&take_arguments(table, rule, rows)?)
 }
 
 pub fn take(table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64> {
-    let statement = take_statement(table, rule, "take", |table, due| {
-        let (alias, target) = (table.alias(), table.sql());
-        match rule.action {
-            Action::Expire => {
-                format!("UPDATE {target} AS {alias} SET {} = pg_catalog.now() WHERE {due}", table.deleted_at.sql())
-            }
-            Action::Purge => format!("DELETE FROM {target} AS {alias} WHERE {due}"),
-        }
+    let statement = take_statement(table, rule, "take", |table, due| match rule.action {
+        Action::Expire => format!("UPDATE {} SET {} = pg_catalog.now() WHERE {due}", target(table), table.deleted_at.sql()),
+        Action::Purge => format!("DELETE FROM {} WHERE {due}", target(table)),
     });
     statement.execute(&take_arguments(table, rule, rows)?)
 }
@@ -59,8 +52,8 @@ fn find(table: &Table, rule: &Rule, purpose: &'static str, what: &str) -> std::r
         let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
         let but = among(table, types.len(), false);
         types.push(pg_sys::TIMESTAMPTZOID);
-        let due = is_due(table, rule, types.len());
-        (format!("SELECT {what} FROM {} AS {} WHERE {due} AND NOT ({but})", table.sql(), table.alias()), types)
+        let (due, named) = (is_due(table, rule, types.len()), is_named(table));
+        (format!("SELECT {what} FROM {} WHERE {due} AND {named} AND NOT ({but})", target(table)), types)
     })
 }
 
@@ -141,6 +134,18 @@ fn counts_from(table: &Table, rule: &Rule) -> String {
         Some(from) => format!("(({from}\n)::pg_catalog.timestamptz)"),
         None => format!("{}.{}", table.alias(), table.deleted_at.sql()),
     }
+}
+
+/// The table, under its own name. Tables that inherit from it are none of ours: our triggers do not see their rows.
+fn target(table: &Table) -> String {
+    let only = if table.is_partitioned { "" } else { "ONLY " };
+    format!("{only}{} AS {}", table.sql(), table.alias())
+}
+
+/// That no part of what names the row is NULL, whatever has become of its columns since they were found fit.
+fn is_named(table: &Table) -> String {
+    let columns = table.id.iter().chain(&table.version);
+    columns.map(|column| format!("{}.{} IS NOT NULL", table.alias(), column.sql())).collect::<Vec<_>>().join(" AND ")
 }
 
 /// What names a row: id and version.
