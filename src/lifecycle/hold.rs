@@ -18,7 +18,7 @@ use crate::backend::relation::{LockFor, is_empty_file, keeper, own};
 use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
 use crate::table::key::Key;
-use crate::table::{Fits, Purpose, Table, not_managed};
+use crate::table::{Fits, Purpose, Table, not_managed, resolve};
 
 thread_local! {
     static HELD: &'static Statement = Box::leak(Box::new(Statement::new(
@@ -106,18 +106,29 @@ fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String
 #[pg_extern(sql = false)]
 fn release(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
     let release = || -> Result<()> {
-        let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
+        let table = resolve(relation, Fits::Records, LockFor::Writing)?;
         require_table_owner(&table, "release")?;
-        let id = spelling(&table, &key)?.unwrap_or(key.text.clone());
-        let arguments = [table.number.into(), id.into()];
-        match acting_as(keeper(), || DELETE.with(|statement| statement.execute(&arguments)))? {
-            0 => Err(Error::no_data_found(format!("record \"{}\" of table {} is not on hold", key.text, table.title()))
+        let id =
+            id.ok_or_else(|| Error::invalid("id must not be NULL").hint(format!("Name a record of {}.", table.title())))?;
+        // Word for word, as tombstone.holds has it: the key's type may have changed, and the text name no record any more.
+        if end(&table, &id)? {
+            return Ok(());
+        }
+        let key = table.key(&id)?;
+        match end(&table, &spelling(&table, &key)?.unwrap_or(key.text.clone()))? {
+            false => Err(Error::no_data_found(format!("record \"{}\" of table {} is not on hold", key.text, table.title()))
                 .detail("There is no hold to release.")
                 .hint("See tombstone.holds.")),
-            _ => Ok(()),
+            true => Ok(()),
         }
     };
     release().map_err(Into::into)
+}
+
+/// Ends the hold on the record of this very text; false where there is none.
+fn end(table: &Table, id: &str) -> Result<bool> {
+    let arguments = [table.number.into(), id.into()];
+    acting_as(keeper(), || DELETE.with(|statement| Ok(statement.execute(&arguments)? > 0)))
 }
 
 /// The record's id as its row has it. Equal keys may be spelt in more than one way (1.5 and 1.50); the triggers know this one.

@@ -61,9 +61,11 @@ impl ColumnType {
         self.base
     }
 
-    /// Whether Postgres itself brought the type.
-    pub fn is_built_in(&self) -> bool {
-        self.base.to_u32() < pg_sys::FirstNormalObjectId
+    /// Whether values have parts, of types that may have checks of their own: a composite, a range, an array.
+    pub fn has_parts(&self) -> bool {
+        // SAFETY: catalog look-ups.
+        let (kind, element) = unsafe { (pg_sys::get_typtype(self.base) as u8, pg_sys::get_element_type(self.base)) };
+        ![pg_sys::TYPTYPE_BASE, pg_sys::TYPTYPE_ENUM].contains(&kind) || element != pg_sys::InvalidOid
     }
 
     pub fn array(&self) -> pg_sys::Oid {

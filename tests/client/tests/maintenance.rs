@@ -161,6 +161,16 @@ async fn table_dropped_midway() -> Result<()> {
 }
 
 #[tokio::test]
+async fn key_changed_midway() -> Result<()> {
+    let server = Server::private(SLOWLY)?;
+    let client = tombstones(&server, "changed", 400).await?;
+    until(&client, MIDWAY).await?;
+    client.batch_execute("ALTER TABLE note ALTER id TYPE text USING 'x' || id").await?;
+    until(&client, "(SELECT outcome = 'ended' FROM tombstone.runs ORDER BY run LIMIT 1)").await?;
+    until(&client, "(SELECT count(*) = 0 FROM note WHERE deleted_at IS NOT NULL)").await
+}
+
+#[tokio::test]
 async fn paused_midway() -> Result<()> {
     let server = Server::private(SLOWLY)?;
     let client = tombstones(&server, "paused", 400).await?;

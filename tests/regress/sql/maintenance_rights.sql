@@ -121,6 +121,28 @@ SELECT action, records FROM tombstone.preview('note');
 SELECT relation, due FROM tombstone.backlog;
 CALL tombstone.maintain('note');
 
+-- A key whose parts have checks: to read the text of a hold is to run them.
+SET ROLE regress_hostile;
+CREATE FUNCTION is_fine(int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE WARNING '%', public.try('DELETE FROM public.secret');
+    RETURN true;
+END $$;
+CREATE DOMAIN checked AS int CHECK (hostile.is_fine(value));
+CREATE TYPE pair AS (v checked);
+CREATE TABLE paired (id pair PRIMARY KEY, deleted_at timestamptz);
+SELECT tombstone.manage('paired', retention => '1 day');
+SET client_min_messages = error;
+INSERT INTO paired VALUES ('(1)', pg_catalog.now());
+SELECT tombstone.hold('(1)', 'paired');
+RESET ROLE;
+SET client_min_messages = warning;
+CALL tombstone.maintain('paired');
+SELECT action, records FROM tombstone.preview('paired');
+SELECT tombstone.state('(1)', 'paired');
+SELECT tombstone.release('(1)', 'paired');
+DROP TABLE paired;
+
 -- The search path is nobody's to choose, and the caller's own least of all.
 SET ROLE regress_hostile;
 CREATE FUNCTION now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'captured'; END $$;
