@@ -80,12 +80,14 @@ pub fn answer_signals() {
 
 /// Connects to `database`, or to none, as the superuser that initdb made; FATAL where that cannot be.
 pub fn connect(database: Option<pg_sys::Oid>) {
-    // SAFETY: a background process that has not connected yet.
+    // SAFETY: a background process that has not connected yet. Once it has, session_authorization may stand as the database's
+    // owner has set it: that cannot be pinned before.
     unsafe {
         match database {
             Some(database) => pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0),
             None => pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0),
         }
+        pg_sys::SetSessionAuthorization(pg_sys::GetAuthenticatedUserId(), true);
     }
 }
 

@@ -309,10 +309,13 @@ fn on_my_seat(act: impl FnOnce(&mut Seat)) {
     });
 }
 
-/// Of a worker: it has found the extension.
+/// Of a worker: it has found the extension, and does not count any more as one that only looks.
 pub fn found_extension() {
-    on_my_seat(|seat| seat.at_work = true);
-    look_around();
+    let mut was_known = true;
+    on_my_seat(|seat| was_known = core::mem::replace(&mut seat.at_work, true));
+    if !was_known {
+        look_around();
+    }
 }
 
 /// Of a worker: it leaves because there is no extension.
@@ -440,4 +443,32 @@ pub fn take_news() -> Option<Vec<Oid>> {
         let news = core::mem::replace(&mut board.news, Slots::EMPTY);
         (!core::mem::take(&mut board.news_of_all)).then(|| news.iter().copied().collect())
     })?
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Slots;
+
+    proptest! {
+        #[test]
+        fn slots_hold_what_was_pushed_and_not_removed(steps in proptest::collection::vec((any::<bool>(), 0..6u8), 0..40)) {
+            let (mut slots, mut model) = (Slots::<u8, 4>::EMPTY, Vec::new());
+            for (push, number) in steps {
+                if push {
+                    let there_is_room = model.len() < 4;
+                    prop_assert_eq!(slots.push(number).is_some(), there_is_room);
+                    model.extend(there_is_room.then_some(number));
+                } else {
+                    slots.remove_where(|other| *other == number);
+                    model.retain(|other| *other != number);
+                }
+                let mut found: Vec<u8> = slots.iter().copied().collect();
+                found.sort_unstable();
+                model.sort_unstable();
+                prop_assert_eq!(&found, &model);
+            }
+        }
+    }
 }

@@ -131,6 +131,11 @@ async fn drop_rolled_back() -> Result<()> {
     shop.shop.batch_execute("ROLLBACK").await?;
     let second = until_asleep(&shop.outside, "shop").await?;
     assert_ne!(first, second, "back at work");
+
+    shop.shop.batch_execute("BEGIN; DROP EXTENSION pg_tombstone CASCADE").await?;
+    drop(shop.shop);
+    let third = until_asleep(&shop.outside, "shop").await?;
+    assert_ne!(second, third, "also where the session ended before its transaction");
     Ok(())
 }
 
@@ -173,6 +178,18 @@ async fn database_from_template() -> Result<()> {
     outside.batch_execute("CREATE DATABASE copy TEMPLATE shop").await?;
     until_asleep(&outside, "shop").await?;
     until_asleep(&outside, "copy").await?;
+    Ok(())
+}
+
+/// Who drops a database waits for all processes of the server to let go of its files.
+#[tokio::test]
+async fn drop_another_database() -> Result<()> {
+    let (shop, worker) = Shop::busy(EAGER).await?;
+    drop(shop.server.database("other").await?);
+    until_at_rest(&shop.outside, "other").await?;
+    shop.outside.batch_execute("CREATE DATABASE third").await?;
+    shop.outside.batch_execute("DROP DATABASE third").await?;
+    assert_eq!(workers(&shop.outside, "shop").await?, [worker]);
     Ok(())
 }
 
@@ -365,12 +382,19 @@ async fn settings_of_a_database() -> Result<()> {
         "CREATE EXTENSION pg_tombstone;
          CREATE TABLE note (id int PRIMARY KEY, deleted_at timestamptz);
          INSERT INTO note VALUES (1, '2000-01-01');
+         CREATE TABLE witness (who text, isolation text, read_only text);
+         CREATE FUNCTION testify() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO public.witness VALUES
+                 (session_user, current_setting('transaction_isolation'), current_setting('transaction_read_only'));
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER testify AFTER DELETE ON note FOR EACH ROW EXECUTE FUNCTION testify();
          SELECT tombstone.manage('note', retention => '1 day')",
     )
     .await?;
     until(&shop, "(SELECT count(*) = 0 FROM note)").await?;
-    let purges: i64 = value(&shop, "SELECT count(*) FROM tombstone.event WHERE deletion_type = 'hard'", &[]).await?;
-    assert_eq!(purges, 1, "the trigger has fired");
+    let testimony: String = value(&shop, "SELECT string_agg(witness::text, ' ') FROM witness", &[]).await?;
+    assert_eq!(testimony, "(postgres,\"read committed\",off)");
     Ok(())
 }
 
