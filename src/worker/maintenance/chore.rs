@@ -6,7 +6,9 @@ use pgrx::pg_sys;
 
 use super::batch::{self, Batch, Kept, Look};
 use super::host::Host;
+use super::pace::Pace;
 use super::run::{self, Run};
+use crate::backend::spool::Spool;
 use crate::error::{Error, Result};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::settings;
@@ -36,8 +38,8 @@ pub struct Chore {
 /// A run under way.
 struct Taking {
     run: Run,
-    rows: crate::backend::spool::Spool,
-    pace: super::pace::Pace,
+    rows: Spool,
+    pace: Pace,
     began: Instant,
     told: Instant,
     looked_for: Duration,
@@ -125,7 +127,7 @@ impl Chore {
                 Ok(Some(Rest { least: rest_after(looked_for), in_vain: true }))
             }
             Ok(Look::Due(run, rows)) => {
-                let pace = super::pace::Pace::new(settings::batch_time(), settings::rate());
+                let pace = Pace::new(settings::batch_time(), settings::rate());
                 let kept = Kept::default();
                 self.taking = Some(Taking { run, rows, pace, began, told: began, looked_for, taken: 0, kept });
                 self.next = now;
