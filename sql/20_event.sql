@@ -106,12 +106,14 @@ COMMENT ON COLUMN tombstone.floor.seq IS 'The highest number of an entry that is
 COMMENT ON COLUMN tombstone.floor.raised IS 'Counts the times that something was trimmed, of any table.';
 
 CREATE TABLE tombstone.relayed (
-    cursor text
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one), -- a key, for a publication FOR ALL TABLES wants one
+    cursor   text
 );
 INSERT INTO tombstone.relayed DEFAULT VALUES;
 
 COMMENT ON TABLE tombstone.relayed IS
     'One row: how far what was left to the relay has been announced. Moves in the transaction that announces.';
+COMMENT ON COLUMN tombstone.relayed.only_one IS 'There is no second row.';
 COMMENT ON COLUMN tombstone.relayed.cursor IS 'What comes after it is still to be announced; NULL: from the beginning of the log.';
 
 -- Everything shown of a deletion is taken from the events the caller may know of: those of tables it may read, and where

@@ -67,6 +67,12 @@ pub fn with_memory<T>(act: impl FnOnce() -> T) -> T {
     unsafe { memory.switch_to(|_| act()) }
 }
 
+/// Whether the transaction goes on after the command that the user has given, or a part of it may be rolled back alone.
+pub fn is_block() -> bool {
+    // SAFETY: reads backend-local state.
+    unsafe { pg_sys::IsTransactionBlock() || pg_sys::IsSubTransaction() }
+}
+
 /// Whether every statement of the transaction sees what its first one saw (REPEATABLE READ, SERIALIZABLE).
 pub fn keeps_snapshot() -> bool {
     // SAFETY: reads a backend-local variable.

@@ -385,7 +385,10 @@ pub fn look_around() {
 /// Keeps our processes out of `database` until `lift_bars`. Where more are barred than there is room for, they may come back
 /// too early, and are then in the command's way.
 pub fn bar(database: Oid) {
-    write(|board| board.bars.push(Bar { database, pid: process::pid(), latch: Latch::mine() }).is_some());
+    write(|board| {
+        board.bars.remove_where(|bar| (bar.pid, bar.database) == (process::pid(), database));
+        board.bars.push(Bar { database, pid: process::pid(), latch: Latch::mine() }).is_some()
+    });
 }
 
 /// Lifts the bars of this session; called when its transaction ends, as it does when the session does.

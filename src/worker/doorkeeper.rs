@@ -50,6 +50,8 @@ pub fn init() {
 fn before(command: &Command) {
     let database = match command {
         Command::TakeDatabase(name) => database::find(name).filter(|database| database::caller_owns(*database)),
+        // Refused in a transaction block, where a bar would outlive it.
+        Command::CopyDatabase(_) if transaction::is_block() => None,
         Command::CopyDatabase(template) => database::find(template).filter(|database| database::caller_may_copy(*database)),
         Command::DropExtensions(names) if names.iter().any(|name| name.as_c_str() == EXTENSION) => {
             extension::find(EXTENSION).filter(|extension| extension::caller_owns(*extension)).map(|_| process::database())

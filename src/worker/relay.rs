@@ -49,17 +49,13 @@ fn work() {
     while settings::relay() {
         match announce(&mut relay) {
             Ok(found) => {
-                backoff.reset();
+                if found != Found::More {
+                    backoff.reset();
+                }
                 match found {
                     Found::More => process::sleep(Duration::ZERO),
                     Found::Some => {
-                        thread::sleep(
-                            std::env::var("H2_PAUSE")
-                                .ok()
-                                .and_then(|s| s.parse().ok())
-                                .map(Duration::from_micros)
-                                .unwrap_or(PAUSE),
-                        );
+                        thread::sleep(PAUSE);
                         process::sleep(LONGEST_SLEEP);
                     }
                     Found::Nothing if is_wanted() => process::sleep(LONGEST_SLEEP),
@@ -67,12 +63,16 @@ fn work() {
                 }
             }
             Err(error) if is_wanted() => {
+                // What it remembers of its place may have been rolled back.
+                relay = Relay::default();
                 log!("pg_tombstone could not announce events, and will try again: {}", error.summary());
                 rest(backoff.fail());
             }
             Err(_) => break,
         }
     }
+    // What is left by now is announced before writers announce by themselves, so that one record's events stay in their order.
+    while let Ok(Found::More) = announce(&mut relay) {}
     // Writers who commit from here on wake the worker. Whoever has committed before is heard now.
     board::relay_is_gone();
     while let Ok(Found::More) = announce(&mut relay) {}
@@ -119,7 +119,7 @@ impl Keeper {
         match (is_wanted(), is_there) {
             (true, false) => return self.launch(),
             // It looks, finds nothing, and then whether it is wanted.
-            (false, true) => board::wake_relay(),
+            (false, true) if board::relay_lives() => board::wake_relay(),
             (true, true) if board::relay_lives() => {
                 (self.pause_until, self.no_slot_is_said) = (None, false);
                 self.backoff.reset();

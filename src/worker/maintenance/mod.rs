@@ -48,20 +48,30 @@ impl Maintenance {
     }
 
     /// A slice of work, of a worker; returns how long to sleep after it.
-    pub fn slice(&mut self) -> Result<Duration> {
+    pub fn slice(&mut self) -> Duration {
         if !settings::enabled() {
             self.chores.drain(..).for_each(|chore| chore.break_off("ended", "tombstone.enabled is off"));
             self.look_around = Instant::now();
-            return Ok(LONGEST_SLEEP);
+            return LONGEST_SLEEP;
         }
-        if Instant::now() >= self.look_around {
+        let looks_around = Instant::now() >= self.look_around;
+        if looks_around {
             self.look_around = Instant::now() + settings::naptime();
-            self.follow_tables()?;
-            self.trim(|_| true)?;
+            self.attempt("the managed tables could not be read", Maintenance::follow_tables);
         }
         self.work();
+        if looks_around {
+            self.attempt("the log could not be trimmed", |this| this.trim(|_| true));
+        }
         let next = self.chores.iter().map(|chore| chore.next).fold(self.look_around, Instant::min);
-        Ok(next.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP))
+        next.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP)
+    }
+
+    /// Of a worker: what fails now, even by a cancellation, may succeed after the next naptime; the rest goes on.
+    fn attempt(&mut self, failure: &str, act: impl FnOnce(&mut Self) -> Result<()>) {
+        if let Err(error) = act(self) {
+            self.host.warn(&format!("{failure}: {}", error.summary()), None);
+        }
     }
 
     /// All there is to do now for these tables, of a session; until it is done, or time is up. Returns the first failure.
@@ -145,7 +155,7 @@ impl Maintenance {
         self.host.show("trimming the log");
         for table in self.host.transaction(all_managed)?.into_iter().filter(|table| is_meant(table.number)) {
             let Some(event_retention) = table.event_retention else { continue };
-            let trimmed = self.host.transaction(|| {
+            let trimmed = self.host.transaction_of_any_length(|| {
                 retention::store_tick()?;
                 retention::trim(table.number, event_retention)
             });
