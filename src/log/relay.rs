@@ -26,6 +26,7 @@ const LONGEST_CURSOR: usize = 4000;
 struct Statements {
     place: Statement,
     go_on: Statement,
+    make_room: Statement,
 }
 
 thread_local! {
@@ -43,6 +44,7 @@ impl Statements {
                 "UPDATE tombstone.relayed SET cursor = $3 WHERE ctid = $1::tid AND cursor IS NOT DISTINCT FROM $2 RETURNING ctid::text",
                 [TEXTOID, TEXTOID, TEXTOID],
             ),
+            make_room: Statement::new("SELECT pg_catalog.pg_notification_queue_usage()", [] as [Oid; 0]),
         }
     }
 }
@@ -99,7 +101,7 @@ impl Relay {
             _ if self.place.is_none() => Ok(Found::More),
             Some(page) => {
                 send_all(&page.events);
-                Ok(if page.events.len() < AT_ONCE { Found::Some } else { Found::More })
+                Ok(if stream.is_done() { Found::Some } else { Found::More })
             }
             None => Ok(Found::Nothing),
         }
@@ -110,6 +112,11 @@ impl Relay {
 /// to nothing, and writes nothing, where a relay lives or the log has got nothing new.
 pub fn announce_leftovers() -> Result<bool> {
     Ok(!notify::relay_lives() && Relay::default().announce()? == Found::More)
+}
+
+/// Has Postgres look how far listeners have read. Else it looks when somebody has notified, which nobody can in a queue that is full.
+pub fn make_room() -> Result<()> {
+    with(|statements| statements.make_room.execute(&[]).map(drop))
 }
 
 fn find_place() -> Result<Option<Place>> {

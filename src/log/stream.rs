@@ -280,6 +280,11 @@ impl Stream {
         }
     }
 
+    /// Whether all has been read that could be when the stream began.
+    pub fn is_done(&self) -> bool {
+        self.next.is_none() && self.cursor.seen.covers(&self.now)
+    }
+
     /// The cursor of who has got all there was, when `next` has said that there is no more.
     pub fn end(&self) -> String {
         Cursor { seen: self.cursor.seen.with(&self.until), within: None, ..self.cursor.clone() }.to_string()

@@ -11,7 +11,7 @@ use super::board::{self, Kind};
 use super::{EXTENSION, process};
 use crate::backend::process::{self as this_process, pin, show_activity, transaction};
 use crate::backend::{database, extension};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::notify;
 use crate::log::relay::{self, Found, Relay};
 use crate::{settings, table};
@@ -65,7 +65,7 @@ fn work() {
             Err(error) if is_wanted() => {
                 // What it remembers of its place may have been rolled back.
                 relay = Relay::default();
-                log!("pg_tombstone could not announce events, and will try again: {}", error.summary());
+                say_failure(&error);
                 rest(backoff.fail());
             }
             Err(_) => break,
@@ -81,6 +81,12 @@ fn work() {
 fn announce(relay: &mut Relay) -> Result<Found> {
     show_activity("announcing events");
     transaction(|| relay.announce())
+}
+
+/// Notifications that nobody has read yet may fill all the room there is; then there may be more by the next time.
+fn say_failure(error: &Error) {
+    log!("pg_tombstone could not announce events, and will try again: {}", error.summary());
+    let _ = transaction(relay::make_room);
 }
 
 /// Whether there is anything for a relay to do in this database: the extension, and a table that announces its events.
@@ -156,7 +162,7 @@ fn announce_leftovers() {
         match transaction(relay::announce_leftovers) {
             Ok(true) => (),
             Ok(false) => return,
-            Err(error) => return log!("pg_tombstone could not announce events, and will try again: {}", error.summary()),
+            Err(error) => return say_failure(&error),
         }
     }
 }
