@@ -35,7 +35,7 @@ fn work() -> Result<()> {
             is_settled = true;
         }
         let relay_rest = relay.keep();
-        let rest = maintenance.slice();
+        let rest = maintenance.slice()?;
         board::got_through();
         process::sleep(rest.min(relay_rest));
     }

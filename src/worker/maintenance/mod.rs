@@ -47,30 +47,34 @@ impl Maintenance {
         Maintenance { host: Host::Worker, only: None, chores: Vec::new(), look_around: Instant::now(), known_restored: 0 }
     }
 
-    /// A slice of work, of a worker; returns how long to sleep after it.
-    pub fn slice(&mut self) -> Duration {
+    /// A slice of work, of a worker; returns how long to sleep after it. An error means that it cannot work at all.
+    pub fn slice(&mut self) -> Result<Duration> {
         if !settings::enabled() {
             self.chores.drain(..).for_each(|chore| chore.break_off("ended", "tombstone.enabled is off"));
             self.look_around = Instant::now();
-            return LONGEST_SLEEP;
+            return Ok(LONGEST_SLEEP);
         }
         let looks_around = Instant::now() >= self.look_around;
         if looks_around {
             self.look_around = Instant::now() + settings::naptime();
-            self.attempt("the managed tables could not be read", Maintenance::follow_tables);
+            self.unless_cancelled(Maintenance::follow_tables)?;
         }
         self.work();
         if looks_around {
-            self.attempt("the log could not be trimmed", |this| this.trim(|_| true));
+            self.unless_cancelled(|this| this.trim(|_| true))?;
         }
         let next = self.chores.iter().map(|chore| chore.next).fold(self.look_around, Instant::min);
-        next.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP)
+        Ok(next.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP))
     }
 
-    /// Of a worker: what fails now, even by a cancellation, may succeed after the next naptime; the rest goes on.
-    fn attempt(&mut self, failure: &str, act: impl FnOnce(&mut Self) -> Result<()>) {
-        if let Err(error) = act(self) {
-            self.host.warn(&format!("{failure}: {}", error.summary()), None);
+    /// Of a worker: what somebody has cancelled comes again at the next naptime.
+    fn unless_cancelled(&mut self, act: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        match act(self) {
+            Err(error) if error.is_cancellation() => {
+                self.host.tell(&error.summary(), None);
+                Ok(())
+            }
+            outcome => outcome,
         }
     }
 
