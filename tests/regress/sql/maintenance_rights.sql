@@ -50,7 +50,7 @@ BEGIN
     EXECUTE what;
     RETURN format('%s: %s', current_user, what);
 EXCEPTION WHEN OTHERS THEN
-    RETURN format('%s: %s: %s', current_user, what, SQLERRM);
+    RETURN format('%s: %s: %s', current_user, what, SQLSTATE);
 END $$;
 SET ROLE regress_hostile;
 CREATE FUNCTION attack() RETURNS trigger LANGUAGE plpgsql AS $$
