@@ -24,10 +24,11 @@ sql() { "$bin/psql" --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_
 # change log the whole page, which is a cost of checkpoints; so it is taken before the rows are loaded, and not again.
 settle() { sql --command='VACUUM (ANALYZE)'; }
 
-# tps CLIENTS TRANSACTIONS BASE SCRIPT: of a pgbench run in which each transaction has an :id of its own, from BASE + 1 on.
+# tps CLIENTS TRANSACTIONS BASE SCRIPT: of a pgbench run in which each transaction has an :id of its own, from BASE + 1 on;
+# at most $rate a second, where that is set.
 tps() {
     "$bin/pgbench" --no-vacuum --protocol=prepared --client="$1" --jobs="$1" --transactions=$(($2 / $1)) \
-        --define=base="$3" --define=clients="$1" --define=n=-1 --file="$4" >"$scratch/out" 2>"$scratch/err" ||
+        --define=base="$3" --define=clients="$1" --define=n=-1 --file="$4" ${rate:+--rate="$rate"} >"$scratch/out" 2>"$scratch/err" ||
         { cat "$scratch/out" "$scratch/err" >&2; return 1; }
     if ! grep -q 'number of failed transactions: 0 ' "$scratch/out"; then
         cat "$scratch/out" "$scratch/err" >&2

@@ -17,7 +17,7 @@ use tombstone_client_tests::listener::Listener;
 const EVERY: Duration = Duration::from_millis(10);
 
 /// What is not heard by then never will be: NOTIFY is off.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Both as one process's clock has it.
 #[derive(Default)]
