@@ -1,19 +1,21 @@
--- Expiry, purge and the trimming of the log: by background workers, or by CALL; what there is to do, what is being done, what
--- was done. tombstone.run is written by maintenance alone, and not carried by pg_dump.
+-- Expiry, purge and the trimming of the log: by background workers, or by CALL; what there is to do. tombstone.run says what was
+-- done, and how far what is being done has come; it is not carried by pg_dump.
 
 CREATE TABLE tombstone.run (
     run           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     managed       integer     NOT NULL,
-    action        text        NOT NULL CHECK (action IN ('expire', 'purge')),
-    pid           integer     NOT NULL,
-    backend_start timestamptz NOT NULL,
+    action        text        NOT NULL CHECK (action IN ('expire', 'purge', 'watch', 'reconcile')),
+    pid           integer,
+    backend_start timestamptz,
     due           bigint      NOT NULL CHECK (due >= 0),
     records       bigint      NOT NULL DEFAULT 0 CHECK (records >= 0),
     ended         timestamptz,
     outcome       text        CHECK (outcome IN ('done', 'ended', 'refused', 'failed', 'interrupted')),
     detail        text,
-    CONSTRAINT ends_with_an_outcome CHECK ((ended IS NULL) = (outcome IS NULL))
+    CONSTRAINT ends_with_an_outcome CHECK ((ended IS NULL) = (outcome IS NULL)),
+    CONSTRAINT only_questions_wait CHECK (pid IS NOT NULL OR action IN ('watch', 'reconcile')),
+    CONSTRAINT a_process_has_begun CHECK ((pid IS NULL) = (backend_start IS NULL))
 ) WITH (fillfactor = 70);
 
 CREATE INDEX run_last ON tombstone.run (managed, action, run);
@@ -28,10 +30,10 @@ COMMENT ON TABLE tombstone.run IS
 COMMENT ON COLUMN tombstone.run.run IS 'Order of beginning.';
 COMMENT ON COLUMN tombstone.run.at IS 'When it began.';
 COMMENT ON COLUMN tombstone.run.managed IS 'The managed table, as numbered in tombstone.managed.';
-COMMENT ON COLUMN tombstone.run.action IS 'expire or purge.';
-COMMENT ON COLUMN tombstone.run.pid IS 'The process.';
+COMMENT ON COLUMN tombstone.run.action IS 'expire; purge; watch, a pass of a watcher; reconcile, of records named by hand or asked about by an outside client.';
+COMMENT ON COLUMN tombstone.run.pid IS 'The process; NULL: none is at it, and it waits for one, or for an outside client''s answers.';
 COMMENT ON COLUMN tombstone.run.backend_start IS 'When that process began: process numbers come again.';
-COMMENT ON COLUMN tombstone.run.due IS 'Records that were due when it looked.';
+COMMENT ON COLUMN tombstone.run.due IS 'Records that were due when it looked; of a watcher, those it is to ask about.';
 COMMENT ON COLUMN tombstone.run.records IS 'Records taken so far: moves in the transaction that takes them.';
 COMMENT ON COLUMN tombstone.run.ended IS 'When it ended; NULL while it is under way.';
 COMMENT ON COLUMN tombstone.run.outcome IS 'done; ended, as somebody wanted it to; refused by max_purge; failed; interrupted.';
@@ -74,52 +76,3 @@ COMMENT ON COLUMN tombstone.backlog.oldest IS 'The moment from which the age of 
 COMMENT ON COLUMN tombstone.backlog.lag IS 'How long ago the oldest of them became due.';
 
 GRANT SELECT ON tombstone.backlog TO PUBLIC;
-
-CREATE VIEW tombstone.runs WITH (security_barrier) AS
-SELECT r.run, r.at, m.relation, r.action, r.records, GREATEST(COALESCE(r.ended, pg_catalog.clock_timestamp()) - r.at, '0') AS duration,
-       COALESCE(r.outcome, 'running') AS outcome,
-       CASE WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN r.detail END AS detail
-FROM tombstone.run r
-JOIN tombstone.managed m USING (managed)
-JOIN pg_catalog.pg_class c ON c.oid = m.relation
-WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-
-COMMENT ON VIEW tombstone.runs IS
-    'What maintenance has done to the tables you own (pg_monitor: to all), where it had something to do or failed: the last 10,000 runs, of the last 30 days.';
-COMMENT ON COLUMN tombstone.runs.run IS 'Order of beginning.';
-COMMENT ON COLUMN tombstone.runs.at IS 'When it began.';
-COMMENT ON COLUMN tombstone.runs.relation IS 'The managed table.';
-COMMENT ON COLUMN tombstone.runs.action IS 'expire or purge.';
-COMMENT ON COLUMN tombstone.runs.records IS 'Records taken, without what their cascades took along.';
-COMMENT ON COLUMN tombstone.runs.duration IS 'How long it took, or has taken so far.';
-COMMENT ON COLUMN tombstone.runs.outcome IS 'running; done; ended (paused, unmanaged, out of time); refused (max_purge); failed; interrupted (cancelled, or its process is gone).';
-COMMENT ON COLUMN tombstone.runs.detail IS 'What was left, or what went wrong; shown to the table''s owner.';
-
-GRANT SELECT ON tombstone.runs TO PUBLIC;
-
-CREATE VIEW tombstone.activity WITH (security_barrier) AS
-SELECT p.pid, pg_catalog.current_database() AS datname, r.relation,
-       COALESCE(r.action, p.query) AS phase, r.records AS done, r.due AS total, COALESCE(r.at, p.state_change) AS since
-FROM pg_catalog.pg_stat_activity p
-LEFT JOIN (
-    SELECT r.pid, m.relation, r.action, r.records, r.due, r.at
-    FROM tombstone.run r
-    JOIN tombstone.managed m USING (managed)
-    JOIN pg_catalog.pg_class c ON c.oid = m.relation
-    WHERE r.ended IS NULL
-      AND (pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'))
-) r USING (pid)
-WHERE p.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-  AND (r.pid IS NOT NULL OR p.backend_type LIKE 'pg\_tombstone %');
-
-COMMENT ON VIEW tombstone.activity IS
-    'What maintenance is doing in this database now: a line for each run under way, and one for each worker without one.';
-COMMENT ON COLUMN tombstone.activity.pid IS 'The process, as pg_stat_activity, pg_cancel_backend() and pg_terminate_backend() name it.';
-COMMENT ON COLUMN tombstone.activity.datname IS 'The database.';
-COMMENT ON COLUMN tombstone.activity.relation IS 'The managed table; NULL where it works on none.';
-COMMENT ON COLUMN tombstone.activity.phase IS 'expire or purge; else what the process did last.';
-COMMENT ON COLUMN tombstone.activity.done IS 'Records taken so far.';
-COMMENT ON COLUMN tombstone.activity.total IS 'Records that were due when it looked.';
-COMMENT ON COLUMN tombstone.activity.since IS 'Since when.';
-
-GRANT SELECT ON tombstone.activity TO PUBLIC;

@@ -66,6 +66,11 @@ impl Error {
         Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message)
     }
 
+    /// 08000: an outside source could not be asked, or has given no answer that can be.
+    pub fn no_answer(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION, message)
+    }
+
     /// 0A000: a thing this version does not do.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)

@@ -1,7 +1,8 @@
 //! pg_tombstone: a deletion lifecycle for PostgreSQL tables. This file is the map.
 //!
-//! `worker` (the processes), `lifecycle` (the doors) and `capture` (the triggers) use `log`, which uses `table` (what is
-//! managed), which uses `backend` (the server we live in). Arrows run that way only.
+//! `worker` (the processes) uses `watch` (what an outside source has deleted); they, and `capture` (the triggers), use `lifecycle` (the
+//! doors), which uses `log`, which uses `table` (what is managed), which uses `backend` (the server we live in). Arrows run that way
+//! only. The crate `counting` finds the missing by counting, and knows nothing of Postgres.
 
 mod backend;
 mod capture;
@@ -10,6 +11,7 @@ mod lifecycle;
 mod log;
 mod settings;
 mod table;
+mod watch;
 mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -27,6 +29,8 @@ pgrx::extension_sql_file!("../sql/50_manage.sql", name = "manage", requires = ["
 pgrx::extension_sql_file!("../sql/60_lifecycle.sql", name = "lifecycle", requires = ["manage"]);
 pgrx::extension_sql_file!("../sql/70_replay.sql", name = "replay", requires = ["lifecycle"]);
 pgrx::extension_sql_file!("../sql/80_maintenance.sql", name = "maintenance", requires = ["replay"]);
+pgrx::extension_sql_file!("../sql/90_watch.sql", name = "watch", requires = ["maintenance"]);
+pgrx::extension_sql_file!("../sql/95_runs.sql", name = "runs", requires = ["watch"]);
 
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {

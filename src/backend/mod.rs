@@ -20,5 +20,6 @@ pub mod snapshot;
 pub mod spool;
 pub mod subtransaction;
 pub mod text_array;
+pub mod timeout;
 pub mod transaction;
 pub mod wal;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::{pg_guard, pg_sys};
 
@@ -174,6 +174,16 @@ pub fn wait(most: Duration) {
     unsafe { pg_sys::WaitLatch(pg_sys::MyLatch, flags as i32, milliseconds as _, pg_sys::PG_WAIT_EXTENSION) };
 }
 
+/// Sleeps for so long, unless it is cancelled.
+pub fn rest(long: Duration) {
+    let until = Instant::now() + long;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        wait(left);
+        reset_latch();
+        pgrx::check_for_interrupts!();
+    }
+}
+
 /// Takes note that the latch was set. Whoever looks for what there is to do, does so after this: then nothing is overlooked.
 pub fn reset_latch() {
     // SAFETY: this process's own latch.
@@ -223,27 +233,6 @@ pub fn transaction<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
         roll_back();
     }
     outcome
-}
-
-/// The number of that timeout in utils/timeout.h, the same in all supported versions.
-const STATEMENT_TIMEOUT: core::ffi::c_int = 3;
-
-// Of utils/timeout.h, which pgrx does not bind. Neither raises an error.
-unsafe extern "C" {
-    fn enable_timeout_after(id: core::ffi::c_int, milliseconds: core::ffi::c_int);
-    fn disable_timeout(id: core::ffi::c_int, keep_indicator: bool);
-}
-
-/// Runs `act`, and cancels it when it takes longer.
-pub fn at_most<T>(long: Duration, act: impl FnOnce() -> T) -> T {
-    let milliseconds = i32::try_from(long.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: a timeout that Postgres has registered for every process with a connection, and that statement_timeout, which is
-    // off in these, would use; switched off below, or when the error it has raised is rolled back.
-    unsafe { enable_timeout_after(STATEMENT_TIMEOUT, milliseconds) };
-    let value = act();
-    // SAFETY: as above.
-    unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
-    value
 }
 
 /// Rolls back whatever transaction is open.

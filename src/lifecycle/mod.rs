@@ -9,7 +9,7 @@ mod purge;
 mod purge_versions;
 mod replay;
 mod restore;
-mod rows;
+pub mod rows;
 pub mod rule;
 mod soft_delete;
 mod soft_delete_many;
@@ -20,7 +20,7 @@ pub mod version_choice;
 
 use std::rc::Rc;
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use self::layout::{Found, Lock, Standing};
 use self::rows::Rows;
@@ -40,13 +40,32 @@ fn record(id: Option<String>, relation: Option<pg_sys::Oid>, fits: Fits, what_fo
 }
 
 /// The keys that can be read, each with its place among `ids`.
-fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
+pub fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
     let named = || ids.iter().enumerate();
     let all = attempt(|| named().map(|(place, id)| Ok((place, table.key(id)?))).collect::<Result<Vec<_>>>());
     match all {
         Ok(keys) => Ok(keys),
         Err(_) => Ok(named().filter_map(|(place, id)| attempt(|| table.key(id)).ok().map(|key| (place, key))).collect()),
     }
+}
+
+/// Writes all of `keys`, in a subtransaction; returns those that a hold, a child, a privilege or a constraint refuses, by their
+/// places, found by halving.
+pub fn all_but_refused(keys: &[Key], write: &impl Fn(&[Key]) -> Result<u64>) -> Result<Vec<(usize, Error)>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Err(error) = attempt(|| write(keys)) else { return Ok(Vec::new()) };
+    if error.code() == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE {
+        return Err(error); // no verdict on a record: the table's triggers do not work
+    }
+    if keys.len() == 1 {
+        return Ok(vec![(0, error)]);
+    }
+    let (left, right) = keys.split_at(keys.len() / 2);
+    let mut refused = all_but_refused(left, write)?;
+    refused.extend(all_but_refused(right, write)?.into_iter().map(|(place, error)| (left.len() + place, error)));
+    Ok(refused)
 }
 
 /// What came of a write of one record's rows.

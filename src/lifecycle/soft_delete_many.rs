@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
 use super::soft_delete::rows_as_caller;
-use super::{hold, owners, readable_keys};
+use super::{all_but_refused, hold, owners, readable_keys};
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
@@ -91,8 +91,9 @@ fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
         }
     }
     let candidates = live(&outcomes);
-    for (i, refused) in delete_all_but_refused(table, &candidates, &keys)? {
-        outcomes[places[i]] = refused;
+    let delete = |keys: &[Key]| rows_as_caller(table, &Rows::Records(keys));
+    for (i, error) in all_but_refused(&chosen(&candidates), &delete)? {
+        outcomes[places[candidates[i]]] = Outcome::of(&error);
     }
     // What is live still, a trigger of the table kept alive.
     for row in layout::of(table).find(table, &Rows::Records(&keys), Lock::None)? {
@@ -109,25 +110,6 @@ fn readable(table: &Table, ids: &[Option<String>]) -> Result<Vec<(usize, Key)>> 
     let (places, named): (Vec<usize>, Vec<&str>) =
         ids.iter().enumerate().filter_map(|(place, id)| Some((place, id.as_deref()?))).unzip();
     Ok(readable_keys(table, &named)?.into_iter().map(|(i, key)| (places[i], key)).collect())
-}
-
-/// Deletes the candidates; returns those that a hold, a child, a privilege or a constraint refused, found by halving.
-fn delete_all_but_refused(table: &Table, candidates: &[usize], keys: &[Key]) -> Result<Vec<(usize, Outcome)>> {
-    if candidates.is_empty() {
-        return Ok(Vec::new());
-    }
-    let chosen: Vec<Key> = candidates.iter().map(|i| keys[*i].clone()).collect();
-    let Err(error) = attempt(|| rows_as_caller(table, &Rows::Records(&chosen))) else { return Ok(Vec::new()) };
-    if error.code() == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE {
-        return Err(error); // no verdict on a record: the table's triggers do not work
-    }
-    if let [only] = candidates {
-        return Ok(vec![(*only, Outcome::of(&error))]);
-    }
-    let (left, right) = candidates.split_at(candidates.len() / 2);
-    let mut refused = delete_all_but_refused(table, left, keys)?;
-    refused.extend(delete_all_but_refused(table, right, keys)?);
-    Ok(refused)
 }
 
 /// An id given twice gets the same outcome twice.

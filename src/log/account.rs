@@ -15,6 +15,8 @@ pub enum Cause {
     Expiry,
     /// The tombstone's age did.
     Retention,
+    /// The outside source did, which has the record no more, or has it again.
+    Reconcile,
 }
 
 impl Cause {
@@ -25,6 +27,7 @@ impl Cause {
             Cause::Undo => "undo",
             Cause::Expiry => "expiry",
             Cause::Retention => "retention",
+            Cause::Reconcile => "reconcile",
         }
     }
 

@@ -1,4 +1,5 @@
-//! The number of the running transaction's deletion: that of its first entry which deletes.
+//! The number of the running transaction's deletion: that of its first entry which deletes. A transaction has one, unless it
+//! begins anew.
 
 use std::cell::Cell;
 
@@ -28,6 +29,11 @@ pub fn next_seq() -> i64 {
 /// The number of this transaction's deletion.
 pub fn number() -> i64 {
     current(false).number
+}
+
+/// What is deleted from here on belongs to another deletion: where one transaction does what would else have been several's.
+pub fn begin_anew() {
+    forget();
 }
 
 /// For an entry that deletes: its own number, and its deletion's.

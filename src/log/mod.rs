@@ -1,5 +1,6 @@
 //! The log: what happened, to whom it is ascribed, which deletion it belongs to; read as a stream, announced by NOTIFY.
-//! Appends to, reads and trims `tombstone.event`; knows managed tables by their number only.
+//! Appends to, reads and trims `tombstone.event`; says in `tombstone.run` what the processes did. Knows managed tables by their
+//! number only.
 
 pub mod account;
 mod cursor;
@@ -9,6 +10,7 @@ pub mod notify;
 mod payload;
 pub mod relay;
 pub mod retention;
+pub mod run;
 mod snapshot;
 pub mod stream;
 pub mod tick;

@@ -82,10 +82,18 @@ impl ColumnType {
 
     /// `OPERATOR(schema.name)` of the type's equality, if it has one.
     pub fn equals(&self) -> Option<String> {
+        self.operator(pg_sys::TYPECACHE_EQ_OPR, |entry| entry.eq_opr)
+    }
+
+    /// `OPERATOR(schema.name)` of what comes after in the type's order, if it has one.
+    pub fn after(&self) -> Option<String> {
+        self.operator(pg_sys::TYPECACHE_GT_OPR, |entry| entry.gt_opr)
+    }
+
+    fn operator(&self, which: u32, of: fn(&pg_sys::TypeCacheEntry) -> pg_sys::Oid) -> Option<String> {
         // SAFETY: the type cache's entries live for ever; the look-ups return fresh C strings.
         unsafe {
-            let entry = pg_sys::lookup_type_cache(self.base, pg_sys::TYPECACHE_EQ_OPR as i32);
-            let operator = (*entry).eq_opr;
+            let operator = of(&*pg_sys::lookup_type_cache(self.base, which as i32));
             (operator != pg_sys::InvalidOid).then(|| operator_sql(operator))
         }
     }

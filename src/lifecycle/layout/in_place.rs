@@ -1,13 +1,14 @@
 //! in_place: the row stays and turns into its own tombstone. deleted_at says which it is.
 
 mod due;
+mod live;
 
 use std::collections::HashMap;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
-use super::{Found, Layout, Lock, Row, Standing, Summary};
+use super::{Found, Layout, Live, Lock, Marked, Row, Standing, Summary};
 use crate::backend::ident::literal;
 use crate::backend::owned::Owned;
 use crate::backend::spool::Spool;
@@ -125,6 +126,14 @@ impl Layout for InPlace {
             }
         })?;
         Ok(data)
+    }
+
+    fn live(&self, table: &Table, which: Live) -> Result<Vec<Marked>> {
+        live::records(table, which)
+    }
+
+    fn count_live(&self, table: &Table) -> Result<i64> {
+        live::count(table)
     }
 
     fn due(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool> {

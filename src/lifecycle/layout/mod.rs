@@ -58,6 +58,11 @@ pub trait Layout {
     /// The rows as jsonb, by the place of their key.
     fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, Owned>>;
 
+    /// Live records, in the order of their keys.
+    fn live(&self, table: &Table, which: Live) -> Result<Vec<Marked>>;
+    /// How many live records there are.
+    fn count_live(&self, table: &Table) -> Result<i64>;
+
     /// What is due by `rule`, but for these records; changes nothing.
     fn due(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool>;
     /// The same in numbers.
@@ -66,6 +71,22 @@ pub trait Layout {
     fn lock_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<Row>>;
     /// Expires or purges those of these rows that are due still.
     fn take_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64>;
+}
+
+/// Which live records.
+#[derive(Debug, Clone, Copy)]
+pub enum Live<'a> {
+    /// At most so many, after this one in the order of keys, or from the first.
+    After(Option<&'a Key>, usize),
+    /// Those that are live of these.
+    Among(&'a [Key]),
+}
+
+/// A live record, and a mark that is another one once anything of its rows has been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    pub id: String,
+    pub mark: String,
 }
 
 /// What names a row that is due: the values of its id, and its version where the table has versions.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use pgrx::{Spi, pg_sys};
 
 use super::host::Host;
-use super::run::{self, Run};
 use crate::backend::identity::with_settings;
 use crate::backend::relation::{LockFor, lock};
 use crate::backend::spool::Spool;
@@ -22,6 +21,7 @@ use crate::lifecycle::rule::{Action, Rule};
 use crate::lifecycle::{hold, seen};
 use crate::log::account::{self, Account};
 use crate::log::event;
+use crate::log::run::{self, Run};
 use crate::settings;
 use crate::table::key::Key;
 use crate::table::{Table, Terms, by_oid, terms_of};
@@ -67,10 +67,10 @@ pub fn look(number: i32, relation: pg_sys::Oid, action: Action) -> Result<Look> 
         match (rows.rows(), terms.max_purge) {
             (0, _) => Ok(Look::Nothing),
             (due, Some(most)) if i128::from(due) > i128::from(most) => {
-                run::note_refusal(number, action, due, most)?;
+                run::note_refusal(number, action.name(), due, most)?;
                 Ok(Look::Refused { due, most })
             }
-            (due, _) => Ok(Look::Due(Run::begin(number, action, due)?, rows)),
+            (due, _) => Ok(Look::Due(Run::begin(number, action.name(), due)?, rows)),
         }
     })
 }

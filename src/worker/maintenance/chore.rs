@@ -1,51 +1,27 @@
-//! One action on one table, again and again: look what is due, take it batch by batch, rest.
+//! Work that comes up again and again, on one table: expiry and purge (`taking.rs`), a watcher's passes (`watching.rs`).
 
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys;
-
-use super::batch::{self, Batch, Kept, Look};
-use super::host::Host;
-use super::pace::Pace;
-use super::run::{self, Run};
-use crate::backend::spool::Spool;
-use crate::error::{Error, Result};
-use crate::lifecycle::rule::{Action, Rule};
+use crate::error::Error;
 use crate::settings;
-use crate::table::Terms;
 
-/// The next look is this many times as long away as the last one took: a table without a fitting index is read whole.
-const LOOKS_APART: u32 = 50;
 /// A table that fails is tried again after the naptime, then after twice as long, and so on up to this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
+
 /// How often a session is told how far it has come.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+pub const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-pub struct Chore {
-    host: Host,
-    number: i32,
-    relation: pg_sys::Oid,
-    /// The table's name: between transactions there is no looking it up.
-    name: String,
-    action: Action,
+/// A table's number, and what is done to it.
+pub type Key = (i32, &'static str);
+
+pub trait Chore {
+    fn key(&self) -> Key;
     /// When it is to be worked on next.
-    pub next: Instant,
-    /// How often in a row it has failed, or found what is due and could take none of it.
-    failures: u32,
-    taking: Option<Taking>,
-}
-
-/// A run under way.
-struct Taking {
-    run: Run,
-    rows: Spool,
-    pace: Pace,
-    began: Instant,
-    told: Instant,
-    looked_for: Duration,
-    /// Rows taken, and records that could not be, with why the last one could not.
-    taken: u64,
-    kept: Kept,
+    fn next(&self) -> Instant;
+    /// Works on it until `until`; says what came of it once it is done for now.
+    fn work(&mut self, until: Instant) -> Option<Outcome>;
+    /// Ends what is under way, if anything is, because of `why`.
+    fn break_off(&mut self, outcome: &str, why: &str);
 }
 
 /// What came of a chore that is done for now.
@@ -54,198 +30,8 @@ pub enum Outcome {
     Failed(Error),
 }
 
-/// What follows when nothing is left to do for now.
-struct Rest {
-    least: Duration,
-    /// Whether something was due, and nothing could be taken.
-    in_vain: bool,
-}
-
-/// What comes next for a run.
-enum Next {
-    Batch(Duration),
-    Over,
-}
-
-impl Chore {
-    pub fn new(host: Host, terms: &Terms, action: Action, failures: run::Failures) -> Chore {
-        let now = Instant::now();
-        // Whoever asks for maintenance wants it now; a worker goes on resting where it rested before it was started anew.
-        let rest =
-            if host == Host::Worker { backoff(failures.in_a_row).saturating_sub(failures.since) } else { Duration::ZERO };
-        let (number, relation, name) = (terms.number, terms.relation, terms.title.clone());
-        Chore { host, number, relation, name, action, next: now + rest, failures: failures.in_a_row, taking: None }
-    }
-
-    pub fn is(&self, number: i32, action: Action) -> bool {
-        self.number == number && self.action == action
-    }
-
-    /// Whether `terms` are its table's, and want it done.
-    pub fn is_by(&self, terms: &Terms) -> bool {
-        self.number == terms.number && !super::is_paused(terms) && Rule::of(terms, self.action).is_some()
-    }
-
-    /// Looks, or takes batch after batch until `until`; says what came of it once it is done for now.
-    pub fn work(&mut self, until: Instant) -> Option<Outcome> {
-        let outcome = match self.taking.take() {
-            None => self.look(),
-            Some(taking) => self.take(taking, until),
-        };
-        match outcome {
-            Ok(None) => None,
-            Ok(Some(Rest { least, in_vain })) => {
-                self.failures = if in_vain { self.failures + 1 } else { 0 };
-                self.next = Instant::now() + least.max(backoff(self.failures));
-                Some(Outcome::Rests)
-            }
-            Err(error) => {
-                self.failures += 1;
-                self.next = Instant::now() + backoff(self.failures);
-                Some(Outcome::Failed(error))
-            }
-        }
-    }
-
-    /// Ends what is under way, if anything is, because of `why`.
-    pub fn break_off(mut self, outcome: &str, why: &str) {
-        if let Some(taking) = self.taking.take() {
-            self.end(&taking, outcome, Some(why.to_string()));
-        }
-    }
-
-    fn look(&mut self) -> Result<Option<Rest>> {
-        self.host.show(&format!("looking what is to be {} in {}", self.action.participle(), self.name));
-        let began = Instant::now();
-        let look = self.host.transaction(|| batch::look(self.number, self.relation, self.action));
-        let (now, looked_for) = (Instant::now(), began.elapsed());
-        match look {
-            Ok(Look::Nothing) => Ok(Some(Rest { least: rest_after(looked_for), in_vain: false })),
-            Ok(Look::Refused { due, most }) => {
-                let (message, hint) = refusal(&self.name, self.action, due, most);
-                self.host.warn(&message, Some(&hint));
-                Ok(Some(Rest { least: rest_after(looked_for), in_vain: true }))
-            }
-            Ok(Look::Due(run, rows)) => {
-                let pace = Pace::new(settings::batch_time(), settings::rate());
-                let kept = Kept::default();
-                self.taking = Some(Taking { run, rows, pace, began, told: began, looked_for, taken: 0, kept });
-                self.next = now;
-                Ok(None)
-            }
-            Err(error) => {
-                let note = || run::note_failure(self.number, self.action, &error.summary());
-                self.host.transaction(note)?;
-                self.tell_failure(&error);
-                Err(error)
-            }
-        }
-    }
-
-    fn take(&mut self, mut taking: Taking, until: Instant) -> Result<Option<Rest>> {
-        loop {
-            match self.batch(&mut taking) {
-                Ok(Next::Batch(wait)) => {
-                    self.next = Instant::now() + wait;
-                    if !wait.is_zero() || Instant::now() >= until {
-                        self.taking = Some(taking);
-                        return Ok(None);
-                    }
-                }
-                Ok(Next::Over) => {
-                    let in_vain = taking.taken == 0 && taking.kept.records > 0;
-                    return Ok(Some(Rest { least: rest_after(taking.looked_for), in_vain }));
-                }
-                Err(error) => {
-                    let outcome = if error.is_cancellation() { "interrupted" } else { "failed" };
-                    self.end(&taking, outcome, Some(error.summary()));
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    fn batch(&mut self, taking: &mut Taking) -> Result<Next> {
-        self.show(taking);
-        let began = Instant::now();
-        let Taking { run, rows, pace, kept, .. } = taking;
-        pace.keep_to(settings::batch_time(), settings::rate());
-        let batch = batch::take(self.host, run, self.relation, self.action, rows, pace.rows(), kept)?;
-        match batch {
-            Batch::Took { rows, taken, written } => {
-                taking.taken += taken;
-                Ok(Next::Batch(pace.after(rows, written, began.elapsed())))
-            }
-            Batch::None => {
-                let detail = detail(taking);
-                self.end(taking, "done", detail);
-                Ok(Next::Over)
-            }
-            Batch::Failed(error) => Err(error),
-            Batch::Ended(why) => {
-                self.end(taking, "ended", Some(why.to_string()));
-                Ok(Next::Over)
-            }
-        }
-    }
-
-    fn show(&self, taking: &mut Taking) {
-        let (name, taken, due) = (&self.name, taking.taken, taking.rows.rows());
-        let done = format!("{name}: {taken} of {due} {}", self.action.participle());
-        self.host.show(&done);
-        if self.host == Host::Session && taking.told.elapsed() >= TOLD_EVERY {
-            taking.told = Instant::now();
-            self.host.progress(&done);
-        }
-    }
-
-    /// Notes the end of a run. That it cannot be noted must not keep the others from their turn: it is found unfinished later.
-    fn end(&self, taking: &Taking, outcome: &str, detail: Option<String>) {
-        let noted = self.host.transaction(|| taking.run.end(outcome, detail.as_deref()));
-        let seconds = taking.began.elapsed().as_secs_f64();
-        let (name, participle, taken) = (&self.name, self.action.participle(), taking.taken);
-        let mut message = match outcome {
-            "done" => format!("{name}: {taken} records {participle} in {seconds:.1} s"),
-            outcome => format!("{name}: {taken} records {participle}, then {outcome}"),
-        };
-        if let Some(detail) = detail {
-            message += &format!(": {detail}");
-        }
-        if let Err(error) = noted {
-            message += &format!(" (not noted: {})", error.summary());
-        }
-        if outcome == "failed" { self.host.warn(&message, None) } else { self.host.tell(&message, None) }
-    }
-
-    fn tell_failure(&self, error: &Error) {
-        let message = format!("{}: nothing can be {}: {}", self.name, self.action.participle(), error.summary());
-        self.host.warn(&message, None);
-    }
-}
-
-/// What a run that is done has left, if anything.
-fn detail(taking: &Taking) -> Option<String> {
-    let Taking { rows, taken, kept, .. } = taking;
-    let skipped = rows.rows().saturating_sub(*taken + kept.records);
-    let skipped = (skipped > 0).then(|| format!("{skipped} were locked, not due any more, or kept by a trigger"));
-    let kept = kept.why.as_ref().map(|why| format!("{} could not be: {why}", kept.records));
-    let all: Vec<String> = kept.into_iter().chain(skipped).collect();
-    (!all.is_empty()).then(|| all.join("; "))
-}
-
-fn refusal(name: &str, action: Action, due: u64, most: i64) -> (String, String) {
-    (
-        format!("{name}: none of {due} records {}: max_purge is {most}", action.participle()),
-        format!("SELECT * FROM tombstone.preview('{name}'); then raise max_purge with configure(), if that is what should go."),
-    )
-}
-
-fn rest_after(looked_for: Duration) -> Duration {
-    settings::naptime().max(looked_for * LOOKS_APART)
-}
-
 /// How long to leave a table alone that has failed so many times in a row.
-fn backoff(failures: u32) -> Duration {
+pub fn backoff(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,
         failures => {

@@ -1,13 +1,13 @@
 //! In what process maintenance runs: whose transactions, who is told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
-use crate::backend::process;
 use crate::backend::subtransaction::attempt_for_now;
 use crate::backend::transaction::{commit_and_begin, with_memory, with_snapshot};
+use crate::backend::{process, timeout};
 use crate::error::Result;
 
 /// No table keeps a worker from the others for longer: an expression without end least of all.
@@ -26,7 +26,7 @@ impl Host {
     /// if it takes too long.
     pub fn transaction<T>(self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         match self {
-            Host::Worker => process::at_most(LONGEST_TRANSACTION, || self.transaction_of_any_length(act)),
+            Host::Worker => timeout::at_most(LONGEST_TRANSACTION, || self.transaction_of_any_length(act)),
             Host::Session => self.transaction_of_any_length(act),
         }
     }
@@ -45,14 +45,9 @@ impl Host {
 
     /// Of a session: sleeps for so long, unless it is cancelled. What comes next gets a transaction that begins after it.
     pub fn sleep(long: Duration) -> Result<()> {
-        let until = Instant::now() + long;
         // Without a snapshot: nobody's rows are kept for somebody who sleeps.
         let outcome = attempt_for_now(|| {
-            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                process::wait(left);
-                process::reset_latch();
-                pgrx::check_for_interrupts!();
-            }
+            process::rest(long);
             Ok(())
         });
         commit_and_begin();

@@ -1,6 +1,6 @@
-//! Expiry, purge and the trimming of the log: table by table in slices, batch by batch in transactions of their own. The same
-//! in a worker, for ever, and in CALL tombstone.maintain(), once. Writes tables through their layout, as their owners, and
-//! `tombstone.run`.
+//! Expiry, purge, the trimming of the log and the passes of watchers: table by table in slices, batch by batch in transactions of
+//! their own. The same in a worker, for ever, and in CALL tombstone.maintain(), once. Writes tables through their layout, as their
+//! owners, and `tombstone.run`.
 
 mod batch;
 mod chore;
@@ -8,21 +8,25 @@ mod door;
 mod host;
 mod pace;
 mod preview;
-mod run;
+mod taking;
+mod watching;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use self::chore::{Chore, Outcome};
+use self::chore::{Chore, Key, Outcome};
 use self::host::Host;
+use self::taking::Taking;
+use self::watching::Watching;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::lifecycle::rule::{Action, Rule};
-use crate::log::{relay, retention};
+use crate::log::{relay, retention, run};
 use crate::settings;
 use crate::table::{Terms, all_managed, by_oid, terms};
+use crate::watch::{inquiry, watched};
 
 /// How long one table is worked on before the next one has its turn.
 const SLICE: Duration = Duration::from_secs(1);
@@ -35,7 +39,7 @@ pub struct Maintenance {
     host: Host,
     /// The tables it is about, by number; all of them unless it is only some.
     only: Option<Vec<i32>>,
-    chores: Vec<Chore>,
+    chores: Vec<Box<dyn Chore>>,
     /// When to look again which tables there are.
     look_around: Instant,
     known_restored: usize,
@@ -50,7 +54,7 @@ impl Maintenance {
     /// A slice of work, of a worker; returns how long to sleep after it. An error means that it cannot work at all.
     pub fn slice(&mut self) -> Result<Duration> {
         if !settings::enabled() {
-            self.chores.drain(..).for_each(|chore| chore.break_off("ended", "tombstone.enabled is off"));
+            self.break_all_off("ended", "tombstone.enabled is off");
             self.look_around = Instant::now();
             return Ok(LONGEST_SLEEP);
         }
@@ -63,7 +67,7 @@ impl Maintenance {
         if looks_around {
             self.unless_cancelled(|this| this.trim(|_| true))?;
         }
-        let next = self.chores.iter().map(|chore| chore.next).fold(self.look_around, Instant::min);
+        let next = self.chores.iter().map(|chore| chore.next()).fold(self.look_around, Instant::min);
         Ok(next.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP))
     }
 
@@ -86,9 +90,9 @@ impl Maintenance {
         this.follow_tables()?;
         this.announce_leftovers()?;
         let mut failure = None;
-        while let Some(next) = this.chores.iter().map(|chore| chore.next).min() {
+        while let Some(next) = this.chores.iter().map(|chore| chore.next()).min() {
             if Instant::now() >= until {
-                this.chores.drain(..).for_each(|chore| chore.break_off("ended", "max_runtime is over"));
+                this.break_all_off("ended", "max_runtime is over");
                 return Ok(failure);
             }
             let outcome = match Host::sleep(next.min(until).saturating_duration_since(Instant::now())) {
@@ -97,7 +101,7 @@ impl Maintenance {
             };
             match outcome {
                 Some((_, Outcome::Failed(error))) if error.is_cancellation() => {
-                    this.chores.drain(..).for_each(|chore| chore.break_off("interrupted", &error.summary()));
+                    this.break_all_off("interrupted", &error.summary());
                     return Err(error);
                 }
                 Some((done, Outcome::Failed(error))) => {
@@ -116,41 +120,50 @@ impl Maintenance {
     /// Works a slice on the chore that has waited longest, if it is time for one; says which one is done for now, and how.
     fn work(&mut self) -> Option<(usize, Outcome)> {
         let now = Instant::now();
-        let ready = (0..self.chores.len()).filter(|i| self.chores[*i].next <= now);
-        let longest = ready.min_by_key(|i| self.chores[*i].next)?;
+        let ready = (0..self.chores.len()).filter(|i| self.chores[*i].next() <= now);
+        let longest = ready.min_by_key(|i| self.chores[*i].next())?;
         self.chores[longest].work(Instant::now() + SLICE).map(|outcome| (longest, outcome))
     }
 
-    /// Takes up the tables that are new, and leaves off those that are gone, paused or have no such rule any more.
-    fn follow_tables(&mut self) -> Result<()> {
-        let (host, only) = (self.host, &self.only);
-        let terms = host.transaction(|| {
-            run::mark_interrupted()?;
-            let mut terms = terms()?;
-            terms.retain(|terms| only.as_ref().is_none_or(|only| only.contains(&terms.number)));
-            Ok(children_first(terms))
-        })?;
-        self.tell_restored(&terms);
-        let is_wanted = |chore: &Chore| terms.iter().any(|terms| chore.is_by(terms));
-        let (stay, go) = std::mem::take(&mut self.chores).into_iter().partition(is_wanted);
-        self.chores = stay;
-        (go as Vec<Chore>).into_iter().for_each(|chore| chore.break_off("ended", "paused, or its options have changed"));
-        self.take_up(&terms)
+    fn break_all_off(&mut self, outcome: &str, why: &str) {
+        self.chores.drain(..).for_each(|mut chore| chore.break_off(outcome, why));
     }
 
-    fn take_up(&mut self, terms: &[Terms]) -> Result<()> {
-        let is_known = |terms: &Terms, action| self.chores.iter().any(|chore| chore.is(terms.number, action));
-        let wanted = Action::ALL.iter().flat_map(|action| terms.iter().map(move |terms| (terms, *action)));
-        let wanted = wanted.filter(|(terms, action)| !is_paused(terms) && Rule::of(terms, *action).is_some());
-        let new: Vec<_> = wanted.filter(|(terms, action)| !is_known(terms, *action)).collect();
+    /// Takes up what is new, and leaves off what is not wanted any more: tables that are gone, paused or have no such rule.
+    fn follow_tables(&mut self) -> Result<()> {
+        let (host, only) = (self.host, &self.only);
+        let (terms, passes) = host.transaction(|| {
+            run::mark_interrupted()?;
+            inquiry::tidy()?;
+            let mut terms = terms()?;
+            terms.retain(|terms| only.as_ref().is_none_or(|only| only.contains(&terms.number)));
+            Ok((children_first(terms), watched::due()?))
+        })?;
+        self.tell_restored(&terms);
+        let wanted = wanted(&terms, &passes);
+        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.chores)
+            .into_iter()
+            .partition(|chore| wanted.iter().any(|wanted| wanted.key() == chore.key()));
+        self.chores = stay;
+        go.into_iter().for_each(|mut chore| chore.break_off("ended", "paused, or its options have changed"));
+        self.take_up(wanted)
+    }
+
+    fn take_up(&mut self, wanted: Vec<Wanted>) -> Result<()> {
+        let is_known = |wanted: &Wanted| self.chores.iter().any(|chore| chore.key() == wanted.key());
+        let new: Vec<Wanted> = wanted.into_iter().filter(|wanted| !is_known(wanted)).collect();
         if new.is_empty() {
             return Ok(());
         }
         let failures = self.host.transaction(run::recent_failures)?;
-        let failures =
-            |terms: &Terms, action: Action| failures.get(&(terms.number, action.name())).copied().unwrap_or_default();
-        self.chores
-            .extend(new.into_iter().map(|(terms, action)| Chore::new(self.host, terms, action, failures(terms, action))));
+        for wanted in new {
+            let (number, action) = wanted.key();
+            let failures = failures.get(&(number, action.to_string())).copied().unwrap_or_default();
+            self.chores.push(match wanted {
+                Wanted::Taking(terms, action) => Box::new(Taking::new(self.host, terms, action, failures)),
+                Wanted::Watching(terms) => Box::new(Watching::new(self.host, terms, failures)),
+            });
+        }
         Ok(())
     }
 
@@ -199,6 +212,30 @@ impl Maintenance {
         }
         self.known_restored = restored;
     }
+}
+
+/// A chore that there is to do.
+enum Wanted<'a> {
+    Taking(&'a Terms, Action),
+    Watching(&'a Terms),
+}
+
+impl Wanted<'_> {
+    fn key(&self) -> Key {
+        match self {
+            Wanted::Taking(terms, action) => (terms.number, action.name()),
+            Wanted::Watching(terms) => (terms.number, watching::ACTION),
+        }
+    }
+}
+
+/// Expiry before purge, and both before the watchers; of each, the tables in their order.
+fn wanted<'a>(terms: &'a [Terms], passes: &[i32]) -> Vec<Wanted<'a>> {
+    let awake = || terms.iter().filter(|terms| !is_paused(terms));
+    let taking = Action::ALL.iter().flat_map(|action| awake().map(move |terms| (terms, *action)));
+    let taking = taking.filter(|(terms, action)| Rule::of(terms, *action).is_some());
+    let watching = awake().filter(|terms| passes.contains(&terms.number));
+    taking.map(|(terms, action)| Wanted::Taking(terms, action)).chain(watching.map(Wanted::Watching)).collect()
 }
 
 fn is_paused(terms: &Terms) -> bool {

@@ -1,5 +1,5 @@
-//! `tombstone.run`: what was done, and how far what is being done has come. A run's count moves in the transaction of the batch
-//! that it counts. Written in the keeper's name.
+//! `tombstone.run`: what maintenance and watchers did, and how far what is being done has come. A run's count moves in the
+//! transaction of the batch that it counts. Written in the keeper's name.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,12 +11,11 @@ use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::error::Result;
-use crate::lifecycle::rule::Action;
 
 /// A run under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    number: i64,
+    pub number: i64,
     pub managed: i32,
 }
 
@@ -29,6 +28,9 @@ pub struct Failures {
 
 struct Statements {
     begin: Statement,
+    begin_waiting: Statement,
+    claim: Statement,
+    release: Statement,
     note: Statement,
     count: Statement,
     end: Statement,
@@ -53,6 +55,22 @@ impl Statements {
         };
         Statements {
             begin: Statement::new(insert("due", "$3"), [INT4OID, TEXTOID, INT8OID]),
+            begin_waiting: Statement::new(
+                "INSERT INTO tombstone.run (managed, action, due) VALUES ($1, $2, $3) RETURNING run",
+                [INT4OID, TEXTOID, INT8OID],
+            ),
+            // Process numbers come again, so the time of its beginning tells whether it is the same that lives.
+            claim: Statement::new(
+                "UPDATE tombstone.run r SET pid = a.pid, backend_start = a.backend_start
+                 FROM pg_stat_get_activity(pg_backend_pid()) a
+                 WHERE r.run = $1 AND r.ended IS NULL AND NOT EXISTS (
+                     SELECT FROM pg_stat_get_activity(r.pid) o WHERE o.backend_start = r.backend_start AND o.pid <> a.pid)",
+                [INT8OID],
+            ),
+            release: Statement::new(
+                "UPDATE tombstone.run SET pid = NULL, backend_start = NULL WHERE run = $1 AND ended IS NULL",
+                [INT8OID],
+            ),
             note: Statement::new(
                 insert("due, ended, outcome, detail", "$3, clock_timestamp(), $4, $5"),
                 [INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID],
@@ -64,7 +82,7 @@ impl Statements {
             ),
             interrupted: Statement::new(
                 "UPDATE tombstone.run r SET ended = clock_timestamp(), outcome = 'interrupted', detail = 'its process is gone'
-                 WHERE r.ended IS NULL AND NOT EXISTS (
+                 WHERE r.ended IS NULL AND r.action IN ('expire', 'purge') AND NOT EXISTS (
                      SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start)",
                 [],
             ),
@@ -91,11 +109,30 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
 
 impl Run {
     /// Begins a run of `action`, which has found `due` rows.
-    pub fn begin(managed: i32, action: Action, due: u64) -> Result<Run> {
+    pub fn begin(managed: i32, action: &str, due: u64) -> Result<Run> {
+        Run::begin_as(managed, action, due, |statements| &statements.begin)
+    }
+
+    /// The same of one that no process is at, for now.
+    pub fn begin_waiting(managed: i32, action: &str, due: u64) -> Result<Run> {
+        Run::begin_as(managed, action, due, |statements| &statements.begin_waiting)
+    }
+
+    fn begin_as(managed: i32, action: &str, due: u64, how: fn(&Statements) -> &Statement) -> Result<Run> {
         with(|statements| {
-            let arguments = [managed.into(), action.name().into(), (due as i64).into()];
-            Ok(Run { number: inserted(statements, &statements.begin, &arguments)?, managed })
+            let arguments = [managed.into(), action.into(), (due as i64).into()];
+            Ok(Run { number: inserted(statements, how(statements), &arguments)?, managed })
         })
+    }
+
+    /// Makes it this process's own; false where another one that lives is at it, or it has ended.
+    pub fn claim(&self) -> Result<bool> {
+        with(|statements| Ok(statements.claim.execute(&[self.number.into()])? > 0))
+    }
+
+    /// Leaves it to whoever comes to go on with it.
+    pub fn release(&self) -> Result<()> {
+        with(|statements| statements.release.execute(&[self.number.into()]).map(drop))
     }
 
     /// Counts `taken` rows more.
@@ -112,17 +149,17 @@ impl Run {
 }
 
 /// Notes that `action` could not even begin.
-pub fn note_failure(managed: i32, action: Action, detail: &str) -> Result<()> {
+pub fn note_failure(managed: i32, action: &str, detail: &str) -> Result<()> {
     note(managed, action, 0, "failed", detail)
 }
 
 /// Notes that more rows are due than `most`, and that none was taken.
-pub fn note_refusal(managed: i32, action: Action, due: u64, most: i64) -> Result<()> {
+pub fn note_refusal(managed: i32, action: &str, due: u64, most: i64) -> Result<()> {
     note(managed, action, due, "refused", &format!("{due} records are due, and max_purge is {most}"))
 }
 
-fn note(managed: i32, action: Action, due: u64, outcome: &str, detail: &str) -> Result<()> {
-    let arguments = [managed.into(), action.name().into(), (due as i64).into(), outcome.into(), detail.into()];
+fn note(managed: i32, action: &str, due: u64, outcome: &str, detail: &str) -> Result<()> {
+    let arguments = [managed.into(), action.into(), (due as i64).into(), outcome.into(), detail.into()];
     with(|statements| inserted(statements, &statements.note, &arguments).map(drop))
 }
 
@@ -139,8 +176,7 @@ pub fn mark_interrupted() -> Result<()> {
 }
 
 /// The tables and actions that failed last time.
-pub fn recent_failures() -> Result<HashMap<(i32, &'static str), Failures>> {
-    let mut all = HashMap::new();
+pub fn recent_failures() -> Result<HashMap<(i32, String), Failures>> {
     with(|statements| {
         let rows = statements.failures.rows(&[], |row| {
             let since = row
@@ -150,13 +186,8 @@ pub fn recent_failures() -> Result<HashMap<(i32, &'static str), Failures>> {
                 in_a_row: row.get::<i64>(3)?.unwrap_or_default().min(32) as u32,
                 since: Duration::from_micros(since.max(0).unsigned_abs()),
             };
-            Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default(), failures))
+            Ok(((row.get::<i32>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default()), failures))
         })?;
-        for (managed, name, failures) in rows {
-            all.extend(
-                Action::ALL.iter().filter(|action| action.name() == name).map(|action| ((managed, action.name()), failures)),
-            );
-        }
-        Ok(all)
+        Ok(rows.into_iter().collect())
     })
 }

@@ -1,0 +1,115 @@
+//! Live records in the order of their keys, each with a mark that tells whether its rows have been written since. A page of them is
+//! read along the key's index, however large the table is.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{FromDatum, pg_sys};
+
+use super::super::{Live, Marked};
+use crate::error::Result;
+use crate::lifecycle::rows::{key_equals, keys_from};
+use crate::table::key::{Key, columns_of};
+use crate::table::{Purpose, Table};
+
+pub fn records(table: &Table, which: Live) -> Result<Vec<Marked>> {
+    let purpose = match which {
+        Live::After(None, _) => "first",
+        Live::After(Some(_), _) => "after",
+        Live::Among(_) => "among",
+    };
+    let statement = table.planned_statement(Purpose("live", purpose, 0), || build(table, which));
+    let rows = statement.value_rows(&arguments(table, which))?;
+    // SAFETY: a row has the values of the id columns, and a text.
+    let marked = |row: &Vec<pg_sys::Datum>| unsafe {
+        let (id, mark) = row.split_at(table.id.len());
+        Marked {
+            id: table.key_text(id),
+            mark: mark.first().and_then(|mark| String::from_datum(*mark, false)).unwrap_or_default(),
+        }
+    };
+    Ok(rows.iter().map(marked).collect())
+}
+
+pub fn count(table: &Table) -> Result<i64> {
+    let statement = table.statement(Purpose("live", "count", 0), || {
+        let what = match table.version {
+            Some(_) => format!("DISTINCT ({})", names(table)),
+            None => "*".into(),
+        };
+        (format!("SELECT pg_catalog.count({what}) FROM {} AS t WHERE {}", table.sql(), is_live(table)), vec![])
+    });
+    Ok(statement.rows(&[], |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next().unwrap_or_default())
+}
+
+fn build(table: &Table, which: Live) -> (String, Vec<pg_sys::Oid>) {
+    let (mut from, mut limit) = (String::new(), String::new());
+    let mut types: Vec<pg_sys::Oid> = Vec::new();
+    let mut condition = is_live(table);
+    match which {
+        Live::Among(_) => {
+            types.extend(table.id.iter().map(|column| column.kind.array()));
+            from = format!(", {}", keys_from("k", types.len()));
+            condition += &format!(" AND {}", key_equals(table, "t", |i| format!("k.c{i}")));
+        }
+        Live::After(key, _) => {
+            if key.is_some() {
+                types.extend(table.id.iter().map(|column| column.kind.base()));
+                condition += &format!(" AND {}", comes_after(table));
+            }
+            types.push(pg_sys::INT8OID);
+            limit = format!(" LIMIT ${}", types.len());
+        }
+    }
+    let (names, table_sql) = (names(table), table.sql());
+    // xmin is another one whenever the row was written, ctid whenever it was written or moved.
+    let mark = "t.xmin::pg_catalog.text || t.ctid::pg_catalog.text";
+    let (mark, group) = match &table.version {
+        Some(version) => {
+            (format!("pg_catalog.string_agg({mark}, ',' ORDER BY t.{})", version.sql()), format!(" GROUP BY {names}"))
+        }
+        None => (mark.to_string(), String::new()),
+    };
+    (format!("SELECT {names}, {mark} FROM {table_sql} AS t{from} WHERE {condition}{group} ORDER BY {names}{limit}"), types)
+}
+
+fn arguments<'d>(table: &Table, which: Live) -> Vec<DatumWithOid<'d>> {
+    match which {
+        Live::Among(keys) => columns_of(table, keys),
+        Live::After(key, most) => {
+            let value = |key: &Key, i: usize| table.id[i].kind.parameter(key.values[i]);
+            let key = key.into_iter().flat_map(|key| (0..table.id.len()).map(move |i| value(key, i)));
+            key.chain([(most as i64).into()]).collect()
+        }
+    }
+}
+
+fn names(table: &Table) -> String {
+    table.id.iter().map(|column| format!("t.{}", column.sql())).collect::<Vec<_>>().join(", ")
+}
+
+fn is_live(table: &Table) -> String {
+    format!("t.{} IS NULL", table.deleted_at.sql())
+}
+
+/// That the row's key comes after that in the first parameters: a comparison of rows, which the key's index answers. Where types of
+/// several schemas are in the key there is no such comparison, and what comes before is read and skipped.
+fn comes_after(table: &Table) -> String {
+    let operators: Vec<String> =
+        table.id.iter().map(|column| column.kind.after().unwrap_or("OPERATOR(pg_catalog.>)".into())).collect();
+    let columns: Vec<String> = table.id.iter().map(|column| format!("t.{}", column.sql())).collect();
+    let parameters: Vec<String> = (1..=columns.len()).map(|i| format!("${i}")).collect();
+    if operators.windows(2).all(|pair| pair[0] == pair[1]) {
+        return format!("({}) {} ({})", columns.join(", "), operators[0], parameters.join(", "));
+    }
+    // Column by column: equal before, greater here.
+    let equal = |i: usize| {
+        let equals = table.id[i].kind.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
+        format!("{} {equals} {}", columns[i], parameters[i])
+    };
+    let here = |i: usize| {
+        let before = (0..i).map(equal);
+        let greater = format!("{} {} {}", columns[i], operators[i], parameters[i]);
+        before.chain([greater]).collect::<Vec<_>>().join(" AND ")
+    };
+    let any = (0..columns.len()).map(|i| format!("({})", here(i))).collect::<Vec<_>>().join(" OR ");
+    format!("({any})")
+}

@@ -1,0 +1,116 @@
+//! The doors to watching: watch, unwatch. Who owns a table may have it watched.
+
+use std::rc::Rc;
+
+use counting::Strategy;
+use pgrx::AnyNumeric;
+use pgrx::datum::Interval;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::inquiry;
+use super::probe::Probe;
+use super::watched::{self, Options};
+use crate::backend::identity::{caller, has_privileges_of};
+use crate::backend::relation::LockFor;
+use crate::backend::subtransaction::reworded;
+use crate::error::{Error, Result};
+use crate::table::options::is_positive;
+use crate::table::{Fits, Table, not_managed, resolve};
+
+/// The most ids that one question may be about.
+const LARGEST_BATCH: i32 = 100_000;
+
+/// Watches a table from now on, or otherwise than before (DESIGN §3, seed 002).
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, reason = "the signature is the contract")]
+fn watch(
+    relation: Option<pg_sys::Oid>,
+    probe: Option<pg_sys::Oid>,
+    every: Option<Interval>,
+    batch: Option<i32>,
+    max_missing: Option<AnyNumeric>,
+    restore: Option<bool>,
+    strategy: Option<String>,
+    timeout: Option<Interval>,
+) -> Result<(), ErrorReport> {
+    let watch = || -> Result<()> {
+        let table = owned_table(relation, LockFor::Reading)?;
+        let probe = required("probe", probe)?;
+        let timeout = positive("timeout", required("timeout", timeout)?)?;
+        Probe::new(&table, probe, std::time::Duration::from_secs(1))?;
+        let options = Options {
+            probe,
+            every: every.map(|every| positive("every", every)).transpose()?,
+            batch: batch_size(required("batch", batch)?)?,
+            max_missing: share(required("max_missing", max_missing)?)?,
+            restore: required("restore", restore)?,
+            strategy: strategy_of(&required("strategy", strategy)?)?,
+            timeout,
+        };
+        // A table unmanaged meanwhile has no row to refer to.
+        let set = || watched::set(table.number, options);
+        reworded(set, |error| if error.is_foreign_key() { not_managed(table.oid) } else { error })??;
+        inquiry::close_pass(table.number, "watched otherwise from now on")
+    };
+    watch().map_err(Into::into)
+}
+
+/// Watches a table no more (DESIGN §3).
+#[pg_extern(sql = false)]
+fn unwatch(relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
+    let unwatch = || -> Result<()> {
+        let table = owned_table(relation, LockFor::Reading)?;
+        if !watched::delete(table.number)? {
+            return Err(watched::not_watched(&table));
+        }
+        inquiry::close_pass(table.number, "watched no more")
+    };
+    unwatch().map_err(Into::into)
+}
+
+/// The managed table, which the caller must own: what it is about is what the owner's probe says, and whom it deletes the owner's rows.
+pub fn owned_table(relation: Option<pg_sys::Oid>, what_for: LockFor) -> Result<Rc<Table>> {
+    let table = resolve(relation, Fits::Records, what_for)?;
+    if has_privileges_of(caller(), table.owner) {
+        return Ok(table);
+    }
+    Err(Error::denied(format!("must be owner of table {}", table.title()))
+        .detail("What its source has not is deleted with the table owner's rights."))
+}
+
+fn required<T>(argument: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| Error::invalid(format!("{argument} must not be NULL")))
+}
+
+/// 22023 where it is no size of a batch.
+pub fn batch_size(batch: i32) -> Result<i32> {
+    if (1..=LARGEST_BATCH).contains(&batch) {
+        return Ok(batch);
+    }
+    Err(Error::invalid(format!("batch must be between 1 and {LARGEST_BATCH}, not {batch}"))
+        .hint("It is the most ids that the source is asked after in one question."))
+}
+
+fn share(share: AnyNumeric) -> Result<AnyNumeric> {
+    if (AnyNumeric::from(0)..=AnyNumeric::from(1)).contains(&share) {
+        return Ok(share);
+    }
+    Err(Error::invalid(format!("max_missing must be between 0 and 1, not {share}"))
+        .hint("It is a share: 0.15 means that 15 % may be missing."))
+}
+
+fn strategy_of(name: &str) -> Result<Strategy> {
+    Strategy::from_name(name).ok_or_else(|| {
+        let names = Strategy::ALL.map(|strategy| strategy.name()).join(", ");
+        Error::invalid(format!("strategy must be one of {names}, not \"{name}\""))
+    })
+}
+
+fn positive(argument: &str, interval: Interval) -> Result<Interval> {
+    if is_positive(interval.months(), interval.days(), interval.micros()) {
+        return Ok(interval);
+    }
+    Err(Error::invalid(format!("{argument} must be longer than nothing")))
+}

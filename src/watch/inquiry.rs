@@ -1,0 +1,293 @@
+//! `tombstone.inquiry`: how far the runs that ask a source have come. Enough is kept here for any process to go on with a run whose
+//! own has ended, in whichever way. Written in the keeper's name.
+
+use counting::Strategy;
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+
+use super::batch::Cost;
+use super::safety::Share;
+use super::watched::Manner;
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::keeper;
+use crate::error::Result;
+use crate::log::run::Run;
+
+/// What a run is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Asks after what watchers have deleted.
+    Reappeared,
+    /// Asks after live records.
+    Missing,
+    /// Asks once more after what is missing, and deletes it.
+    Deleting,
+}
+
+impl Phase {
+    const ALL: [Phase; 3] = [Phase::Reappeared, Phase::Missing, Phase::Deleting];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Reappeared => "reappeared",
+            Phase::Missing => "missing",
+            Phase::Deleting => "deleting",
+        }
+    }
+}
+
+/// A run that asks a source, as far as it has come.
+#[derive(Debug, Clone)]
+pub struct Inquiry {
+    pub run: Run,
+    pub phase: Phase,
+    /// Of a pass: the id up to which the phase has come.
+    pub position: Option<String>,
+    pub manner: Manner,
+    pub tally: Tally,
+}
+
+/// What has been found, in all or in one step.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    /// Live records that the source has answered for.
+    pub asked: u64,
+    pub missing: u64,
+    pub restored: u64,
+    /// Missing, and not deleted all the same.
+    pub kept: u64,
+    pub cost: Cost,
+    /// Which were kept, which could not be asked about, and why.
+    pub remarks: Vec<String>,
+}
+
+impl Tally {
+    pub fn of_cost(cost: Cost) -> Tally {
+        Tally { cost, ..Tally::default() }
+    }
+
+    pub fn add(&mut self, more: Tally) {
+        self.asked += more.asked;
+        self.missing += more.missing;
+        self.restored += more.restored;
+        self.kept += more.kept;
+        self.cost.questions += more.cost.questions;
+        self.cost.rounds += more.cost.rounds;
+        more.remarks.into_iter().for_each(|remark| self.remark(remark));
+    }
+
+    /// How a run has ended that came to its end: where it could ask after nothing, it has failed.
+    pub fn outcome(&self) -> &'static str {
+        let in_vain = self.asked + self.restored == 0 && !self.remarks.is_empty();
+        if in_vain { "failed" } else { "done" }
+    }
+
+    /// How many were deleted.
+    pub fn deleted(&self) -> u64 {
+        self.missing.saturating_sub(self.kept)
+    }
+
+    /// What was restored, kept, or could not be asked about, in words; `None`: nothing.
+    pub fn detail(&self) -> Option<String> {
+        let restored = (self.restored > 0).then(|| format!("{} restored", self.restored));
+        let kept = (self.kept > 0).then(|| format!("{} missing were left", self.kept));
+        let all: Vec<String> = restored.into_iter().chain(kept).chain(self.remarks.iter().cloned()).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// What is missing and was kept, or could not be asked about, and why.
+    pub fn keep(&mut self, records: u64, remark: String) {
+        self.kept += records;
+        self.remark(remark);
+    }
+
+    pub fn remark(&mut self, remark: String) {
+        if self.remarks.len() < REMARKS {
+            self.remarks.push(remark);
+        }
+    }
+}
+
+/// So many remarks are kept of a run.
+const REMARKS: usize = 10;
+
+struct Statements {
+    begin: Statement,
+    peek: Statement,
+    load: Statement,
+    open_pass: Statement,
+    tally: Statement,
+    move_to: Statement,
+    clear: Statement,
+    clear_batches: Statement,
+    clear_suspects: Statement,
+    close: Statement,
+    tidy: Statement,
+}
+
+thread_local! {
+    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
+}
+
+impl Statements {
+    fn new() -> Self {
+        use pg_sys::*;
+        let under_way = "SELECT r.managed, i.phase, i.position, (i.max_missing * 1000000)::int4, i.strategy, i.restore,
+                                i.asked, i.missing, i.restored, i.kept, i.remarks, i.questions, i.rounds
+                         FROM tombstone.run r JOIN tombstone.inquiry i USING (run) WHERE r.run = $1 AND r.ended IS NULL";
+        Statements {
+            begin: Statement::new(
+                "INSERT INTO tombstone.inquiry (run, phase, max_missing, strategy, restore) VALUES ($1, $2, $3 / 1000000.0, $4, $5)",
+                [INT8OID, TEXTOID, INT4OID, TEXTOID, BOOLOID],
+            ),
+            peek: Statement::new(under_way, [INT8OID]),
+            load: Statement::new(format!("{under_way} FOR UPDATE OF r, i"), [INT8OID]),
+            open_pass: Statement::new(
+                "SELECT run FROM tombstone.run WHERE managed = $1 AND action = 'watch' AND ended IS NULL ORDER BY run LIMIT 1",
+                [INT4OID],
+            ),
+            tally: Statement::new(
+                "UPDATE tombstone.inquiry
+                 SET asked = asked + $2, missing = missing + $3, restored = restored + $4, kept = kept + $5,
+                     questions = questions + $6, rounds = rounds + $7, remarks = (remarks || $8)[1:$9]
+                 WHERE run = $1",
+                [INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT4OID],
+            ),
+            move_to: Statement::new(
+                "UPDATE tombstone.inquiry SET phase = $2, position = $3 WHERE run = $1",
+                [INT8OID, TEXTOID, TEXTOID],
+            ),
+            // What an earlier run of the table has left for somebody to look at is old by now.
+            clear: Statement::new(
+                "DELETE FROM tombstone.suspect s USING tombstone.run r WHERE s.run = r.run AND r.managed = $1 AND r.ended IS NOT NULL",
+                [INT4OID],
+            ),
+            clear_batches: Statement::new("DELETE FROM tombstone.batch WHERE run = $1", [INT8OID]),
+            clear_suspects: Statement::new("DELETE FROM tombstone.suspect WHERE run = $1", [INT8OID]),
+            close: Statement::new(
+                "WITH over AS (
+                     UPDATE tombstone.run SET ended = clock_timestamp(), outcome = 'ended', detail = $2
+                     WHERE managed = $1 AND action = 'watch' AND ended IS NULL RETURNING run)
+                 DELETE FROM tombstone.suspect s USING over WHERE s.run = over.run",
+                [INT4OID, TEXTOID],
+            ),
+            // Passes whose process is gone wait for the next one; what nobody goes on with any more is ended.
+            tidy: Statement::new(
+                "WITH left_behind AS (
+                     UPDATE tombstone.run r SET pid = NULL, backend_start = NULL
+                     WHERE r.ended IS NULL AND r.action = 'watch' AND r.pid IS NOT NULL
+                       AND NOT EXISTS (SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start)
+                       AND EXISTS (SELECT FROM tombstone.watched w WHERE w.managed = r.managed))
+                 UPDATE tombstone.run r SET ended = clock_timestamp(), outcome = 'interrupted', detail = 'nobody has gone on with it'
+                 WHERE r.ended IS NULL
+                   AND (r.action = 'watch' AND NOT EXISTS (SELECT FROM tombstone.watched w WHERE w.managed = r.managed)
+                        OR r.action = 'reconcile' AND r.at < clock_timestamp() - interval '30 days')",
+                [],
+            ),
+        }
+    }
+}
+
+fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
+    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+}
+
+/// Begins the inquiry of `run`.
+pub fn begin(run: Run, phase: Phase, manner: &Manner) -> Result<()> {
+    let most = manner.max_missing.map(|Share(millionths)| millionths as i32);
+    let arguments = [run.number.into(), phase.name().into(), most.into(), manner.strategy.name().into(), manner.restore.into()];
+    with(|statements| {
+        statements.clear.execute(&[run.managed.into()])?;
+        statements.begin.execute(&arguments).map(drop)
+    })
+}
+
+/// The inquiry of the run numbered `run`; `None` where there is none, or it has ended.
+pub fn peek(run: i64) -> Result<Option<Inquiry>> {
+    under_way(run, |statements| &statements.peek)
+}
+
+/// The same, locked until the transaction ends: whoever ends the run waits, or has ended it.
+pub fn load(run: i64) -> Result<Option<Inquiry>> {
+    under_way(run, |statements| &statements.load)
+}
+
+fn under_way(run: i64, statement: fn(&Statements) -> &Statement) -> Result<Option<Inquiry>> {
+    let count = |value: Option<i64>| value.unwrap_or_default().unsigned_abs();
+    with(|statements| {
+        let rows = statement(statements).rows(&[run.into()], |row| {
+            let phase = row.get::<String>(2)?.unwrap_or_default();
+            Ok(Inquiry {
+                run: Run { number: run, managed: row.get(1)?.unwrap_or_default() },
+                phase: Phase::ALL.into_iter().find(|known| known.name() == phase).unwrap_or(Phase::Reappeared),
+                position: row.get(3)?,
+                manner: Manner {
+                    max_missing: row.get::<i32>(4)?.map(|millionths| Share(millionths.unsigned_abs())),
+                    strategy: row.get::<String>(5)?.and_then(|name| Strategy::from_name(&name)).unwrap_or(Strategy::Level),
+                    restore: row.get(6)?.unwrap_or_default(),
+                },
+                tally: Tally {
+                    asked: count(row.get(7)?),
+                    missing: count(row.get(8)?),
+                    restored: count(row.get(9)?),
+                    kept: count(row.get(10)?),
+                    remarks: row.get(11)?.unwrap_or_default(),
+                    cost: Cost { questions: count(row.get(12)?), rounds: count(row.get(13)?) },
+                },
+            })
+        })?;
+        Ok(rows.into_iter().next())
+    })
+}
+
+/// The pass of the table numbered `managed` that is under way, or waits for somebody to go on with it.
+pub fn open_pass(managed: i32) -> Result<Option<Run>> {
+    with(|statements| {
+        let runs = statements.open_pass.rows(&[managed.into()], |row| Ok(row.get::<i64>(1)?))?;
+        Ok(runs.into_iter().flatten().next().map(|number| Run { number, managed }))
+    })
+}
+
+/// Adds what a step has found.
+pub fn add(run: Run, tally: Tally) -> Result<()> {
+    let Tally { asked, missing, restored, kept, cost, remarks } = tally;
+    let number = |count: u64| DatumWithOid::from(i64::try_from(count).unwrap_or(i64::MAX));
+    let arguments = [
+        run.number.into(),
+        number(asked),
+        number(missing),
+        number(restored),
+        number(kept),
+        number(cost.questions),
+        number(cost.rounds),
+        remarks.into(),
+        (REMARKS as i32).into(),
+    ];
+    with(|statements| statements.tally.execute(&arguments).map(drop))
+}
+
+/// Notes where a run has come to.
+pub fn move_to(run: Run, phase: Phase, position: Option<&str>) -> Result<()> {
+    with(|statements| statements.move_to.execute(&[run.number.into(), phase.name().into(), position.into()]).map(drop))
+}
+
+/// Nobody needs the batches of a run any more.
+pub fn clear_batches(run: Run) -> Result<()> {
+    with(|statements| statements.clear_batches.execute(&[run.number.into()]).map(drop))
+}
+
+/// Nobody needs the suspects of a run any more.
+pub fn clear_suspects(run: Run) -> Result<()> {
+    with(|statements| statements.clear_suspects.execute(&[run.number.into()]).map(drop))
+}
+
+/// Ends the pass of the table numbered `managed`, if one is under way, because of `why`.
+pub fn close_pass(managed: i32, why: &str) -> Result<()> {
+    with(|statements| statements.close.execute(&[managed.into(), why.into()]).map(drop))
+}
+
+/// Sees to the runs whose processes are gone, and to those that nobody goes on with.
+pub fn tidy() -> Result<()> {
+    with(|statements| statements.tidy.execute(&[]).map(drop))
+}

@@ -1,0 +1,468 @@
+//! The doors for sources that only an outside client can ask: reconcile_open, reconcile_questions, reconcile_answer. What is to be
+//! asked next follows from a batch's ids and the answers so far, all of which are in `tombstone.batch`: so any client may go on
+//! where another one has stopped, and several may answer at once. Who answers has the run's row locked until his transaction ends.
+
+use std::rc::Rc;
+
+use counting::{Search, Strategy};
+use pgrx::datum::DatumWithOid;
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
+
+use super::batch::{Batch, Cost, contradiction, ids_of};
+use super::door::{batch_size, owned_table};
+use super::inquiry::{self, Inquiry, Phase, Tally};
+use super::pages::{Pages, Records};
+use super::probe::Answer;
+use super::suspects::{self, Rights, Suspects};
+use super::watched::{self, DEFAULT_BATCH, DEFAULT_MANNER, Manner};
+use super::{retry, revival};
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::{LockFor, keeper};
+use crate::error::{Error, Result};
+use crate::lifecycle::layout::Marked;
+use crate::log::deletion;
+use crate::log::run::Run;
+use crate::table::{Table, by_number};
+
+/// A batch as it is stored.
+struct Stored {
+    number: i32,
+    is_live: bool,
+    ids: Vec<String>,
+    marks: Vec<String>,
+    attempt: u32,
+    /// One for each question asked so far, in their order; `None`: not answered yet.
+    answers: Vec<Option<i64>>,
+}
+
+/// What the number of a question says. The last question about suspects has no place: it comes after the search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Number {
+    batch: i32,
+    attempt: u32,
+    place: usize,
+}
+
+/// So many attempts and questions a batch can have; both are far fewer.
+const ATTEMPTS: i64 = 1 << 6;
+const PLACES: i64 = 1 << 24;
+/// The place of the question that is asked once more before the deletion.
+const LAST: usize = PLACES as usize - 1;
+
+impl Number {
+    fn encode(self) -> i64 {
+        (i64::from(self.batch) * ATTEMPTS + i64::from(self.attempt)) * PLACES + self.place as i64
+    }
+
+    /// `None` where no question has that number.
+    fn decode(number: i64) -> Option<Number> {
+        let batch = i32::try_from(number / PLACES / ATTEMPTS).ok().filter(|batch| *batch > 0)?;
+        Some(Number { batch, attempt: (number / PLACES % ATTEMPTS) as u32, place: (number % PLACES) as usize })
+    }
+}
+
+struct Statements {
+    insert: Statement,
+    numbers: Statement,
+    one: Statement,
+    answer: Statement,
+    start_over: Statement,
+    remove: Statement,
+    is_open: Statement,
+    table: Statement,
+}
+
+thread_local! {
+    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
+}
+
+impl Statements {
+    fn new() -> Self {
+        use pg_sys::*;
+        Statements {
+            insert: Statement::new(
+                "INSERT INTO tombstone.batch (run, batch, is_live, ids, marks) VALUES ($1, $2, $3, $4, $5)",
+                [INT8OID, INT4OID, BOOLOID, TEXTARRAYOID, TEXTARRAYOID],
+            ),
+            numbers: Statement::new("SELECT batch FROM tombstone.batch WHERE run = $1", [INT8OID]),
+            one: Statement::new(
+                "SELECT batch, is_live, ids, marks, attempt, answers FROM tombstone.batch WHERE run = $1 AND batch = $2",
+                [INT8OID, INT4OID],
+            ),
+            answer: Statement::new(
+                "UPDATE tombstone.batch SET answers = $3, rounds = rounds + $4 WHERE run = $1 AND batch = $2",
+                [INT8OID, INT4OID, INT8ARRAYOID, INT8OID],
+            ),
+            start_over: Statement::new(
+                "UPDATE tombstone.batch SET answers = '{}', attempt = attempt + 1 WHERE run = $1 AND batch = $2",
+                [INT8OID, INT4OID],
+            ),
+            remove: Statement::new("DELETE FROM tombstone.batch WHERE run = $1 AND batch = $2", [INT8OID, INT4OID]),
+            is_open: Statement::new("SELECT 1 FROM tombstone.batch WHERE run = $1 LIMIT 1", [INT8OID]),
+            table: Statement::new(
+                "SELECT managed FROM tombstone.run WHERE run = $1 AND action = 'reconcile' AND pid IS NULL",
+                [INT8OID],
+            ),
+        }
+    }
+}
+
+fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
+    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+}
+
+/// Begins a run whose questions an outside client asks; returns its number (DESIGN §3).
+#[pg_extern(sql = false)]
+fn reconcile_open(
+    relation: Option<pg_sys::Oid>,
+    ids: Option<Vec<Option<String>>>,
+    batch: Option<i32>,
+    confirm: Option<bool>,
+) -> Result<i64, ErrorReport> {
+    let open = || -> Result<i64> {
+        let table = owned_table(relation, LockFor::Writing)?;
+        let (manner, usual) = match watched::of(&table)? {
+            Some(watched) => (watched.manner, watched.batch),
+            None => (DEFAULT_MANNER, DEFAULT_BATCH),
+        };
+        let manner = if confirm.unwrap_or(false) { Manner { max_missing: None, ..manner } } else { manner };
+        let most = batch.map(batch_size).transpose()?.map_or(usual, |batch| batch.unsigned_abs() as usize);
+        let records = Records::of(ids);
+        let run = Run::begin_waiting(table.number, "reconcile", records.count(&table)?)?;
+        inquiry::begin(run, Phase::Missing, &manner)?;
+        let mut number = 0;
+        if manner.restore {
+            number = store(run, number, false, records.vanished(&table)?, |pages| pages.next_vanished(&table, most))?;
+        }
+        number = store(run, number, true, records.live(&table)?, |pages| pages.next_live(&table, most))?;
+        if number == 0 {
+            run.end("done", Some("none of these is a live record"))?;
+        }
+        Ok(run.number)
+    };
+    open().map_err(Into::into)
+}
+
+/// Stores batches, counted from `number` on; returns the number of the last.
+fn store(
+    run: Run,
+    mut number: i32,
+    is_live: bool,
+    mut pages: Pages,
+    next: impl Fn(&mut Pages) -> Result<Vec<Marked>>,
+) -> Result<i32> {
+    loop {
+        let page = next(&mut pages)?;
+        if page.is_empty() {
+            return Ok(number);
+        }
+        number += 1;
+        let (ids, mut marks): (Vec<String>, Vec<String>) = page.into_iter().map(|record| (record.id, record.mark)).unzip();
+        if !is_live {
+            marks.clear();
+        }
+        let arguments = [run.number.into(), number.into(), is_live.into(), ids.into(), marks.into()];
+        with(|statements| statements.insert.execute(&arguments).map(drop))?;
+    }
+}
+
+/// Questions of a run that may be asked now (DESIGN §3).
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns are the contract")]
+fn reconcile_questions(
+    run: Option<i64>,
+    lim: Option<i32>,
+) -> Result<TableIterator<'static, (name!(question, i64), name!(ids, Vec<String>))>, ErrorReport> {
+    let questions = || -> Result<Vec<(i64, Vec<String>)>> {
+        let run = run.ok_or_else(|| Error::invalid("run must not be NULL"))?;
+        let lim = match lim {
+            Some(lim @ 1..) => lim.unsigned_abs() as usize,
+            _ => return Err(Error::invalid("lim must be at least 1")),
+        };
+        table_of(run, LockFor::Reading)?;
+        let Some(inquiry) = inquiry::peek(run)? else { return Ok(Vec::new()) };
+        match inquiry.phase {
+            Phase::Deleting => last_questions(&inquiry, lim),
+            _ => questions_of_searches(&inquiry, lim),
+        }
+    };
+    questions().map(TableIterator::new).map_err(Into::into)
+}
+
+fn questions_of_searches(inquiry: &Inquiry, lim: usize) -> Result<Vec<(i64, Vec<String>)>> {
+    let run = inquiry.run.number;
+    let mut batches =
+        with(|statements| statements.numbers.rows(&[run.into()], |row| Ok(row.get::<i32>(1)?.unwrap_or_default())))?;
+    fastrand::shuffle(&mut batches);
+    let mut questions = Vec::new();
+    for number in batches {
+        if questions.len() >= lim {
+            break;
+        }
+        let Some(batch) = stored(run, number)? else { continue };
+        let (search, used) = batch.search(inquiry.manner.strategy)?;
+        for (i, question) in search.questions().iter().enumerate() {
+            if batch.answers.get(used + i).copied().flatten().is_none() {
+                let number = Number { batch: number, attempt: batch.attempt, place: used + i };
+                questions.push((number.encode(), owned(ids_of(question, &batch.ids))));
+            }
+        }
+    }
+    questions.truncate(lim);
+    Ok(questions)
+}
+
+fn last_questions(inquiry: &Inquiry, lim: usize) -> Result<Vec<(i64, Vec<String>)>> {
+    let mut all = suspects::all(inquiry.run)?;
+    fastrand::shuffle(&mut all);
+    let question = |suspects: Suspects| {
+        let number = Number { batch: suspects.batch, attempt: suspects.attempt, place: LAST };
+        (number.encode(), owned(suspects.question()))
+    };
+    Ok(all.into_iter().take(lim).map(question).collect())
+}
+
+fn owned(ids: Vec<&str>) -> Vec<String> {
+    ids.into_iter().map(str::to_string).collect()
+}
+
+/// Answers a question; false where nobody needs that answer any more (DESIGN §3).
+#[pg_extern(sql = false)]
+fn reconcile_answer(run: Option<i64>, question: Option<i64>, present: Option<i64>) -> Result<bool, ErrorReport> {
+    let answer = || -> Result<bool> {
+        let (Some(run), Some(question), Some(present)) = (run, question, present) else {
+            return Err(Error::invalid("run, question and present must not be NULL"));
+        };
+        let number = Number::decode(question)
+            .ok_or_else(|| Error::undefined(format!("run {run} has no question {question}")).hint(ASK_FOR_QUESTIONS))?;
+        let table = table_of(run, LockFor::Writing)?;
+        let Some(inquiry) = inquiry::load(run)? else { return Ok(false) };
+        match (inquiry.phase, number.place) {
+            (Phase::Deleting, LAST) => confirm(&table, &inquiry, number, present),
+            (Phase::Deleting, _) | (_, LAST) => Ok(false),
+            _ => count(&table, &inquiry, number, present),
+        }
+    };
+    answer().map_err(Into::into)
+}
+
+const ASK_FOR_QUESTIONS: &str = "tombstone.reconcile_questions() lists those there are.";
+
+/// 22023 where so many cannot be present of `asked`.
+fn require_possible(present: i64, asked: usize) -> Result<u64> {
+    u64::try_from(present).ok().filter(|present| *present <= asked as u64).ok_or_else(|| {
+        Error::invalid(format!("present must be between 0 and {asked}, not {present}"))
+            .detail(format!("The question is about {asked} ids."))
+    })
+}
+
+/// An answer to a question of a search.
+fn count(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: i64) -> Result<bool> {
+    let run = inquiry.run;
+    let Some(mut batch) = stored(run.number, number.batch)?.filter(|batch| batch.attempt == number.attempt) else {
+        return Ok(false);
+    };
+    let (search, used) = batch.search(inquiry.manner.strategy)?;
+    let Some(question) = number.place.checked_sub(used).and_then(|place| search.questions().get(place)) else {
+        // Of a round that is over: the same answer again is a client's second try, another one a source that changes.
+        return match batch.answers.get(number.place).copied().flatten() {
+            Some(known) if known != present => batch.start_over(inquiry, "two answers to one question differ"),
+            _ => Ok(false),
+        };
+    };
+    require_possible(present, question.items())?;
+    batch.answers.resize(used + search.questions().len(), None);
+    match batch.answers[number.place] {
+        Some(known) if known == present => return Ok(false),
+        Some(_) => return batch.start_over(inquiry, "two answers to one question differ"),
+        None => batch.answers[number.place] = Some(present),
+    }
+    inquiry::add(run, Tally::of_cost(Cost { questions: 1, rounds: 0 }))?;
+    if batch.answers.iter().any(Option::is_none) {
+        batch.store_answers(run, 0)?;
+        return Ok(true);
+    }
+    inquiry::add(run, Tally::of_cost(Cost { questions: 0, rounds: 1 }))?;
+    match batch.search(inquiry.manner.strategy) {
+        Err(error) => batch.start_over(inquiry, &error.summary()),
+        Ok((search, _)) if search.missing().is_none() => {
+            batch.store_answers(run, 1)?;
+            Ok(true)
+        }
+        Ok((search, _)) => {
+            batch.decided(table, inquiry, search)?;
+            Ok(true)
+        }
+    }
+}
+
+/// The answer to the last question about suspects.
+fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: i64) -> Result<bool> {
+    let run = inquiry.run;
+    let suspects = suspects::one(run, number.batch)?.filter(|suspects| suspects.attempt == number.attempt);
+    let Some(suspects) = suspects else { return Ok(false) };
+    let present = require_possible(present, suspects.question().len())?;
+    inquiry::add(run, Tally::of_cost(Cost { questions: 1, rounds: 1 }))?;
+    let tally = match suspects.confirm(&Answer::Count(present)) {
+        Err(_) if suspects.attempt + 1 < retry::TRIES => {
+            suspects.fail(run)?;
+            return Ok(true);
+        }
+        Err(error) => {
+            let mut tally = Tally::default();
+            tally.keep(suspects.size(), format!("{}: {}", suspects.title(), error.summary()));
+            tally
+        }
+        Ok(()) => {
+            deletion::begin_anew();
+            let tally = suspects.delete(table, inquiry.manner.restore, Rights::of_caller(table))?;
+            run.count(suspects.size() - tally.kept)?;
+            tally
+        }
+    };
+    suspects.remove(run)?;
+    inquiry::add(run, tally)?;
+    end_if_over(run)?;
+    Ok(true)
+}
+
+impl Stored {
+    /// The search as it stands, and how many answers the rounds that are over have taken.
+    fn search(&self, strategy: Strategy) -> Result<(Search, usize)> {
+        let answers: Vec<u64> = self.answers.iter().map_while(|answer| u64::try_from((*answer)?).ok()).collect();
+        Search::resume(self.ids.len(), strategy, &answers).map_err(|why| contradiction(&why))
+    }
+
+    fn store_answers(&self, run: Run, rounds: i64) -> Result<()> {
+        let answers = DatumWithOid::from(self.answers.clone());
+        let arguments = [run.number.into(), self.number.into(), answers, rounds.into()];
+        with(|statements| statements.answer.execute(&arguments).map(drop))
+    }
+
+    /// Throws the answers away, as they contradict each other; after a few attempts the batch is given up.
+    fn start_over(&self, inquiry: &Inquiry, why: &str) -> Result<bool> {
+        let run = inquiry.run;
+        let arguments = [run.number.into(), self.number.into()];
+        if self.attempt + 1 < retry::TRIES {
+            with(|statements| statements.start_over.execute(&arguments).map(drop))?;
+            return Ok(true);
+        }
+        let mut tally = Tally::default();
+        tally.remark(format!("{} could not be asked about: {why}", self.title()));
+        inquiry::add(run, tally)?;
+        self.remove(run)?;
+        Ok(true)
+    }
+
+    /// What the search has found, is acted upon once all batches have been searched.
+    fn decided(self, table: &Rc<Table>, inquiry: &Inquiry, search: Search) -> Result<()> {
+        let run = inquiry.run;
+        let (number, is_live) = (self.number, self.is_live);
+        let batch = self.into_batch(inquiry.manner.strategy, search);
+        if is_live {
+            inquiry::add(run, batch.tally())?;
+            if let Some(suspects) = Suspects::of(&batch, number) {
+                suspects.store(run)?;
+            }
+            if let Some(why) = batch.refusal(inquiry.manner.max_missing) {
+                return refuse(run, &why);
+            }
+        } else {
+            inquiry::add(run, revival::restore(table, batch.present(), Rights::of_caller(table))?)?;
+        }
+        remove(run, number)
+    }
+
+    fn into_batch(self, strategy: Strategy, search: Search) -> Batch {
+        let marks = self.marks.into_iter().chain(std::iter::repeat(String::new()));
+        let records = self.ids.into_iter().zip(marks).map(|(id, mark)| Marked { id, mark }).collect();
+        Batch::searched(records, strategy, search)
+    }
+
+    fn title(&self) -> String {
+        match (self.ids.first(), self.ids.last()) {
+            (Some(first), Some(last)) => format!("records \"{first}\" to \"{last}\""),
+            _ => "no records".into(),
+        }
+    }
+
+    fn remove(&self, run: Run) -> Result<()> {
+        remove(run, self.number)
+    }
+}
+
+/// A batch that is searched or given up; after the last one it is asked once more about what is missing.
+fn remove(run: Run, batch: i32) -> Result<()> {
+    with(|statements| statements.remove.execute(&[run.number.into(), batch.into()]).map(drop))?;
+    if with(|statements| Ok(statements.is_open.execute(&[run.number.into()])? > 0))? {
+        return Ok(());
+    }
+    inquiry::move_to(run, Phase::Deleting, None)?;
+    end_if_over(run)
+}
+
+fn refuse(run: Run, why: &str) -> Result<()> {
+    inquiry::clear_batches(run)?;
+    run.end("refused", Some(&format!("{why}; if they are gone indeed: reconcile_open(…, confirm => true)")))
+}
+
+fn end_if_over(run: Run) -> Result<()> {
+    if suspects::next(run, 0)?.is_some() {
+        return Ok(());
+    }
+    let Some(inquiry) = inquiry::load(run.number)? else { return Ok(()) };
+    run.end(inquiry.tally.outcome(), inquiry.tally.detail().as_deref())
+}
+
+fn stored(run: i64, batch: i32) -> Result<Option<Stored>> {
+    let read = |row: &SpiHeapTupleData| {
+        Ok(Stored {
+            number: row.get(1)?.unwrap_or_default(),
+            is_live: row.get(2)?.unwrap_or_default(),
+            ids: row.get(3)?.unwrap_or_default(),
+            marks: row.get(4)?.unwrap_or_default(),
+            attempt: row.get::<i32>(5)?.unwrap_or_default().unsigned_abs(),
+            answers: row.get(6)?.unwrap_or_default(),
+        })
+    };
+    with(|statements| Ok(statements.one.rows(&[run.into(), batch.into()], read)?.into_iter().next()))
+}
+
+/// The table that a run is about, which the caller must own; 42704 where there is no such run.
+fn table_of(run: i64, what_for: LockFor) -> Result<Rc<Table>> {
+    let number = with(|statements| statements.table.rows(&[run.into()], |row| Ok(row.get::<i32>(1)?)))?;
+    let table = match number.into_iter().flatten().next() {
+        Some(number) => by_number(number)?,
+        None => None,
+    };
+    let unknown = || {
+        Error::undefined(format!("there is no run {run} that an outside client could answer"))
+            .detail("It never was, its table is managed no longer, or it is not one of reconcile_open().")
+            .hint("See tombstone.runs; tombstone.reconcile_open() begins one.")
+    };
+    owned_table(Some(table.ok_or_else(unknown)?.oid), what_for)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_number_says_which_question(batch in 1i32.., attempt in 0u32..ATTEMPTS as u32, place in 0usize..=LAST) {
+            let number = Number { batch, attempt, place };
+            prop_assert_eq!(Number::decode(number.encode()), Some(number));
+        }
+
+        #[test]
+        fn what_is_no_number_is_none(number in ..PLACES * ATTEMPTS) {
+            prop_assert_eq!(Number::decode(number), None);
+        }
+    }
+}

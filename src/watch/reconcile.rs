@@ -1,0 +1,206 @@
+//! reconcile: asks the source of a watched table now, and deletes what it has not, in the caller's transaction.
+
+use std::rc::Rc;
+
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use super::batch::Batch;
+use super::door::owned_table;
+use super::inquiry::{self, Phase, Tally};
+use super::pages::Records;
+use super::suspects::{Rights, Suspects};
+use super::watched::{self, Manner, Watched};
+use super::{retry, revival};
+use crate::backend::process;
+use crate::backend::relation::LockFor;
+use crate::backend::subtransaction::rehearse;
+use crate::error::Result;
+use crate::log::deletion;
+use crate::log::run::Run;
+use crate::table::Table;
+
+type Line = (i64, i64, i64, i64, String, Option<String>);
+
+/// How it has ended.
+enum Outcome {
+    Done,
+    /// More is missing than may be.
+    Refused(String),
+    /// The source could not be asked.
+    Failed(String),
+}
+
+/// Soft-deletes those of these records that the source has not, or says what it would do (DESIGN §3, seed 002).
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns are the contract")]
+fn reconcile(
+    relation: Option<pg_sys::Oid>,
+    ids: Option<Vec<Option<String>>>,
+    dry_run: Option<bool>,
+    confirm: Option<bool>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(asked, i64),
+            name!(missing, i64),
+            name!(questions, i64),
+            name!(rounds, i64),
+            name!(outcome, String),
+            name!(detail, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let reconcile = || -> Result<Line> {
+        let table = owned_table(relation, LockFor::Writing)?;
+        let Watched { probe, batch, manner } = watched::required(&table)?;
+        let manner = if confirm.unwrap_or(false) { Manner { max_missing: None, ..manner } } else { manner };
+        let records = Records::of(ids);
+        let run = Run::begin(table.number, "reconcile", records.count(&table)?)?;
+        inquiry::begin(run, Phase::Missing, &manner)?;
+        let watched = Watched { probe, batch, manner };
+        let mut asking = Asking { table, watched, tally: Tally::default(), found: Vec::new(), lost_in_a_row: 0 };
+        let is_rehearsal = dry_run.unwrap_or(false);
+        let mut go = || asking.go(&records);
+        let outcome = if is_rehearsal { rehearse(go)? } else { go()? };
+        asking.report(run, outcome, is_rehearsal)
+    };
+    reconcile().map(TableIterator::once).map_err(Into::into)
+}
+
+struct Asking {
+    table: Rc<Table>,
+    watched: Watched,
+    tally: Tally,
+    found: Vec<Suspects>,
+    lost_in_a_row: u32,
+}
+
+impl Asking {
+    fn go(&mut self, records: &Records) -> Result<Outcome> {
+        if self.watched.manner.restore
+            && let Some(stopped) = self.restore_reappeared(records)?
+        {
+            return Ok(stopped);
+        }
+        if let Some(stopped) = self.find_missing(records)? {
+            return Ok(stopped);
+        }
+        for suspects in std::mem::take(&mut self.found) {
+            self.delete(&suspects)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn restore_reappeared(&mut self, records: &Records) -> Result<Option<Outcome>> {
+        let mut pages = records.vanished(&self.table)?;
+        loop {
+            let page = pages.next_vanished(&self.table, self.watched.batch)?;
+            if page.is_empty() {
+                return Ok(None);
+            }
+            let mut batch = Batch::new(page, self.watched.manner.strategy);
+            if let Some(stopped) = self.ask(&mut batch)? {
+                return Ok(Some(stopped));
+            }
+            self.tally.add(revival::restore(&self.table, batch.present(), Rights::of_caller(&self.table))?);
+        }
+    }
+
+    fn find_missing(&mut self, records: &Records) -> Result<Option<Outcome>> {
+        let mut pages = records.live(&self.table)?;
+        loop {
+            let page = pages.next_live(&self.table, self.watched.batch)?;
+            if page.is_empty() {
+                return Ok(None);
+            }
+            let mut batch = Batch::new(page, self.watched.manner.strategy);
+            if let Some(stopped) = self.ask(&mut batch)? {
+                return Ok(Some(stopped));
+            }
+            self.tally.add(batch.tally());
+            self.found.extend(Suspects::of(&batch, 0));
+            if let Some(why) = batch.refusal(self.watched.manner.max_missing) {
+                return Ok(Some(Outcome::Refused(why)));
+            }
+        }
+    }
+
+    /// Asks until the missing of a batch are known, or it is given up; says so where the source must be given up.
+    fn ask(&mut self, batch: &mut Batch) -> Result<Option<Outcome>> {
+        let mut failures = 0;
+        while batch.missing().is_none() {
+            let Err(error) = batch.ask(&self.table, &self.watched.probe) else { continue };
+            failures += 1;
+            if error.is_cancellation() {
+                return Err(error);
+            }
+            let Some(pause) = retry::pause(failures) else {
+                self.tally.add(Tally::of_cost(batch.take_cost()));
+                self.tally.remark(format!("{} could not be asked about: {}", batch.title(), error.summary()));
+                self.lost_in_a_row += 1;
+                let is_over = self.lost_in_a_row >= retry::LOST_IN_A_ROW;
+                return Ok(is_over.then(|| Outcome::Failed(format!("the source cannot be asked: {}", error.summary()))));
+            };
+            process::rest(pause);
+        }
+        self.lost_in_a_row = 0;
+        self.tally.add(Tally::of_cost(batch.take_cost()));
+        Ok(None)
+    }
+
+    /// Asks once more, and deletes what is missing still, as a deletion of its own.
+    fn delete(&mut self, suspects: &Suspects) -> Result<()> {
+        let mut failures = 0;
+        loop {
+            self.tally.cost.questions += 1;
+            self.tally.cost.rounds += 1;
+            let answer = self.watched.probe.ask(&self.table, &suspects.question());
+            let Err(error) = answer.and_then(|answer| suspects.confirm(&answer)) else { break };
+            failures += 1;
+            if error.is_cancellation() {
+                return Err(error);
+            }
+            let Some(pause) = retry::pause(failures) else {
+                self.tally.keep(suspects.size(), format!("{}: {}", suspects.title(), error.summary()));
+                return Ok(());
+            };
+            process::rest(pause);
+        }
+        deletion::begin_anew();
+        self.tally.add(suspects.delete(&self.table, self.watched.manner.restore, Rights::of_caller(&self.table))?);
+        Ok(())
+    }
+
+    /// Ends the run; returns the line that reconcile() returns.
+    fn report(self, run: Run, outcome: Outcome, is_rehearsal: bool) -> Result<Line> {
+        let (name, why) = match outcome {
+            Outcome::Done => (self.tally.outcome(), None),
+            Outcome::Refused(why) => ("refused", Some(why)),
+            Outcome::Failed(why) => ("failed", Some(why)),
+        };
+        let advice = (name == "refused").then(|| "if they are gone indeed: reconcile(…, confirm => true)".to_string());
+        let detail = joined([why, advice, self.tally.detail()]);
+        let noted = joined([is_rehearsal.then(|| "dry run".to_string()), detail.clone()]);
+        for suspects in self.found {
+            suspects.store(run)?;
+        }
+        let Tally { asked, missing, cost, .. } = self.tally;
+        run.count(if is_rehearsal || name != "done" { 0 } else { self.tally.deleted() })?;
+        inquiry::add(run, self.tally)?;
+        run.end(name, noted.as_deref())?;
+        let outcome = if is_rehearsal && name == "done" { "dry_run" } else { name };
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Ok((count(asked), count(missing), count(cost.questions), count(cost.rounds), outcome.into(), detail))
+    }
+}
+
+/// What there is, one after the other.
+fn joined<const N: usize>(parts: [Option<String>; N]) -> Option<String> {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}

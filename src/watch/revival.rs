@@ -1,0 +1,137 @@
+//! What watchers have deleted, and whether the source has it again. `tombstone.vanished` is the list; who is on it and no tombstone
+//! of a watcher's any more (restored, purged, deleted anew by somebody) is struck off. Written in the keeper's name.
+
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
+
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::pg_sys;
+
+use super::inquiry::Tally;
+use super::suspects::Rights;
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::keeper;
+use crate::error::Result;
+use crate::lifecycle::layout::{self, Marked, Standing};
+use crate::lifecycle::rows::Rows;
+use crate::lifecycle::{all_but_refused, readable_keys, seen};
+use crate::log::account::{self, Account, Cause};
+use crate::table::Table;
+use crate::table::key::Key;
+
+/// An entry of the list.
+#[derive(Debug, Clone)]
+struct Vanished {
+    id: String,
+    /// That of its tombstone.
+    stamp: i64,
+}
+
+struct Statements {
+    page: Statement,
+    among: Statement,
+    forget: Statement,
+}
+
+thread_local! {
+    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
+}
+
+impl Statements {
+    fn new() -> Self {
+        use pg_sys::*;
+        Statements {
+            page: Statement::new(
+                "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3",
+                [INT4OID, TEXTOID, INT8OID],
+            )
+            .planned_each_time(),
+            among: Statement::new(
+                "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2) ORDER BY id",
+                [INT4OID, TEXTARRAYOID],
+            ),
+            forget: Statement::new("DELETE FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2)", [INT4OID, TEXTARRAYOID]),
+        }
+    }
+}
+
+fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
+    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+}
+
+fn listed(of: fn(&Statements) -> &Statement, arguments: &[DatumWithOid]) -> Result<Vec<Vanished>> {
+    with(|statements| {
+        of(statements).rows(arguments, |row| {
+            let stamp = row.get::<TimestampWithTimeZone>(2)?.map_or(0, |at| at.into_inner());
+            Ok(Vanished { id: row.get(1)?.unwrap_or_default(), stamp })
+        })
+    })
+}
+
+/// The next tombstones to ask after, at most `most`, after `position`; and the id that the list has been read up to, `None` at its
+/// end.
+pub fn page(table: &Table, position: Option<&str>, most: usize) -> Result<(Vec<Marked>, Option<String>)> {
+    let entries = listed(|statements| &statements.page, &[table.number.into(), position.into(), (most as i64).into()])?;
+    let end = entries.last().map(|entry| entry.id.clone());
+    Ok((tombstones(table, entries)?.into_iter().map(to_be_asked).collect(), end))
+}
+
+/// Those of `ids` that are tombstones of a watcher's.
+pub fn among(table: &Table, ids: Vec<String>) -> Result<Vec<Marked>> {
+    let entries = listed(|statements| &statements.among, &[table.number.into(), ids.into()])?;
+    Ok(tombstones(table, entries)?.into_iter().map(to_be_asked).collect())
+}
+
+fn to_be_asked(entry: Vanished) -> Marked {
+    Marked { id: entry.id, mark: String::new() }
+}
+
+/// The entries whose tombstones stand as they did; the others are struck off.
+fn tombstones(table: &Table, entries: Vec<Vanished>) -> Result<Vec<Vanished>> {
+    let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
+    let (places, keys): (Vec<usize>, Vec<Key>) = readable_keys(table, &ids)?.into_iter().unzip();
+    let standings = table.evaluating(|| layout::of(table).standings(table, &Rows::Records(&keys)))?;
+    let is_tombstone = |(place, standing): (&usize, Option<Standing>)| {
+        (standing == Some(Standing::Deleted(entries[*place].stamp))).then_some(*place)
+    };
+    let stand: HashSet<usize> = places.iter().zip(standings).filter_map(is_tombstone).collect();
+    let (stay, go): (Vec<_>, Vec<_>) = entries.into_iter().enumerate().partition(|(place, _)| stand.contains(place));
+    forget(table, go.into_iter().map(|(_, entry)| entry.id).collect())?;
+    Ok(stay.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// Restores those of the list that the source has again; says how many, and what was kept.
+pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Tally> {
+    let mut tally = Tally::default();
+    if ids.is_empty() {
+        return Ok(tally);
+    }
+    let entries = tombstones(table, listed(|statements| &statements.among, &[table.number.into(), ids.into()])?)?;
+    let mut by_stamp: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    entries.into_iter().for_each(|entry| by_stamp.entry(entry.stamp).or_default().push(entry.id));
+    for (stamp, ids) in by_stamp {
+        let keys = ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
+        let write = |keys: &[Key]| {
+            rights.to_write(table, || seen(table, || layout::of(table).restore(table, &Rows::Records(keys), Some(stamp))))
+        };
+        let account = Account { cause: Cause::Reconcile, reason: None, undoes: None };
+        let refused = account::on(account, || all_but_refused(&keys, &write))?;
+        for (place, error) in &refused {
+            tally.remark(format!("\"{}\" is in the source again, and was not restored: {}", ids[*place], error.summary()));
+        }
+        let is_refused: HashSet<usize> = refused.into_iter().map(|(place, _)| place).collect();
+        let back: Vec<String> =
+            ids.into_iter().enumerate().filter(|(place, _)| !is_refused.contains(place)).map(|(_, id)| id).collect();
+        tally.restored += back.len() as u64;
+        forget(table, back)?;
+    }
+    Ok(tally)
+}
+
+fn forget(table: &Table, ids: Vec<String>) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    with(|statements| statements.forget.execute(&[table.number.into(), ids.into()]).map(drop))
+}

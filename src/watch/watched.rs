@@ -1,0 +1,164 @@
+//! `tombstone.watched`: which managed tables are watched, and how. Read and written in the keeper's name.
+
+use std::time::Duration;
+
+use counting::Strategy;
+use pgrx::datum::{DatumWithOid, Interval};
+use pgrx::pg_sys;
+
+use super::probe::Probe;
+use super::safety::Share;
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::keeper;
+use crate::error::{Error, Result};
+use crate::table::Table;
+
+/// How missing records are searched for, and what becomes of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    pub strategy: Strategy,
+    /// The share that may be missing; `None`: somebody has confirmed that any may.
+    pub max_missing: Option<Share>,
+    /// Whether what re-appears is restored.
+    pub restore: bool,
+}
+
+/// What holds for a table that nobody watches, when its records are asked about from outside.
+pub const DEFAULT_MANNER: Manner = Manner { strategy: Strategy::Level, max_missing: Some(Share(150_000)), restore: true };
+/// The most ids in one question, unless watch() says otherwise.
+pub const DEFAULT_BATCH: usize = 1000;
+
+/// A watched table.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    pub probe: Probe,
+    /// The most ids in one question.
+    pub batch: usize,
+    pub manner: Manner,
+}
+
+/// What watch() is given, once it is checked.
+pub struct Options {
+    pub probe: pg_sys::Oid,
+    pub every: Option<Interval>,
+    pub batch: i32,
+    pub max_missing: pgrx::AnyNumeric,
+    pub restore: bool,
+    pub strategy: Strategy,
+    pub timeout: Interval,
+}
+
+struct Statements {
+    of: Statement,
+    due: Statement,
+    set: Statement,
+    put_off: Statement,
+    delete: Statement,
+}
+
+thread_local! {
+    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
+}
+
+impl Statements {
+    fn new() -> Self {
+        use pg_sys::*;
+        Statements {
+            of: Statement::new(
+                "SELECT probe::oid, batch, (max_missing * 1000000)::int4, restore, strategy, (extract(epoch FROM timeout) * 1000)::int8
+                 FROM tombstone.watched WHERE managed = $1",
+                [INT4OID],
+            ),
+            // A pass that is under way is due, whatever the schedule says.
+            due: Statement::new(
+                "SELECT w.managed FROM tombstone.watched w
+                 WHERE w.every IS NOT NULL
+                   AND (w.due_at <= clock_timestamp()
+                        OR EXISTS (SELECT FROM tombstone.run r WHERE r.managed = w.managed AND r.action = 'watch' AND r.ended IS NULL))",
+                [],
+            ),
+            set: Statement::new(
+                "INSERT INTO tombstone.watched (managed, probe, every, batch, max_missing, restore, strategy, timeout)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                 ON CONFLICT (managed) DO UPDATE SET probe = EXCLUDED.probe, every = EXCLUDED.every, batch = EXCLUDED.batch,
+                     max_missing = EXCLUDED.max_missing, restore = EXCLUDED.restore, strategy = EXCLUDED.strategy,
+                     timeout = EXCLUDED.timeout, due_at = DEFAULT",
+                [INT4OID, OIDOID, INTERVALOID, INT4OID, NUMERICOID, BOOLOID, TEXTOID, INTERVALOID],
+            ),
+            put_off: Statement::new(
+                "UPDATE tombstone.watched SET due_at = clock_timestamp() + least(every, interval '4000 years') WHERE managed = $1 AND every IS NOT NULL",
+                [INT4OID],
+            ),
+            delete: Statement::new(
+                "WITH gone AS (DELETE FROM tombstone.watched WHERE managed = $1 RETURNING managed),
+                      forgotten AS (DELETE FROM tombstone.vanished WHERE managed = $1)
+                 SELECT managed FROM gone",
+                [INT4OID],
+            ),
+        }
+    }
+}
+
+fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
+    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+}
+
+/// How `table` is watched; `None`: it is not.
+pub fn of(table: &Table) -> Result<Option<Watched>> {
+    let rows = with(|statements| {
+        statements.of.rows(&[table.number.into()], |row| {
+            let timeout = Duration::from_millis(row.get::<i64>(6)?.unwrap_or_default().max(1).unsigned_abs());
+            let manner = Manner {
+                strategy: row.get::<String>(5)?.and_then(|name| Strategy::from_name(&name)).unwrap_or(Strategy::Level),
+                max_missing: row.get::<i32>(3)?.map(|millionths| Share(millionths.unsigned_abs())),
+                restore: row.get(4)?.unwrap_or_default(),
+            };
+            let probe = row.get(1)?.unwrap_or(pg_sys::InvalidOid);
+            Ok((probe, timeout, row.get::<i32>(2)?.unwrap_or(1).unsigned_abs() as usize, manner))
+        })
+    })?;
+    let Some((probe, timeout, batch, manner)) = rows.into_iter().next() else { return Ok(None) };
+    Ok(Some(Watched { probe: Probe::new(table, probe, timeout)?, batch, manner }))
+}
+
+/// The same of one that must be; 42704 where it is not.
+pub fn required(table: &Table) -> Result<Watched> {
+    of(table)?.ok_or_else(|| not_watched(table))
+}
+
+pub fn not_watched(table: &Table) -> Error {
+    Error::undefined(format!("table {} is not watched", table.title()))
+        .detail("There is no probe that its source could be asked by.")
+        .hint("tombstone.watch() names one; a source that only an outside client can ask, it asks with tombstone.reconcile_open().")
+}
+
+/// The tables, by number, of which a pass is due or under way.
+pub fn due() -> Result<Vec<i32>> {
+    with(|statements| statements.due.rows(&[], |row| Ok(row.get(1)?.unwrap_or_default())))
+}
+
+/// Watches the table numbered `number` so from now on; a pass is due at once.
+pub fn set(number: i32, options: Options) -> Result<()> {
+    let arguments = [
+        number.into(),
+        options.probe.into(),
+        options.every.into(),
+        options.batch.into(),
+        options.max_missing.into(),
+        options.restore.into(),
+        options.strategy.name().into(),
+        DatumWithOid::from(options.timeout),
+    ];
+    with(|statements| statements.set.execute(&arguments).map(drop))
+}
+
+/// Puts the next pass off for as long as passes lie apart.
+pub fn put_off(number: i32) -> Result<()> {
+    with(|statements| statements.put_off.execute(&[number.into()]).map(drop))
+}
+
+/// Watches the table no more; false where it was not watched.
+pub fn delete(number: i32) -> Result<bool> {
+    with(|statements| Ok(statements.delete.execute(&[number.into()])? > 0))
+}

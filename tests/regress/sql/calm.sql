@@ -1,0 +1,16 @@
+-- examples/calm.sql, the deletion watcher: what its comments say is what happens, and a second run begins anew.
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS pg_tombstone CASCADE;
+CREATE EXTENSION pg_tombstone;
+
+\i examples/calm.sql
+
+-- Once more: nothing is in its way.
+\o /dev/null
+\set ECHO none
+\i examples/calm.sql
+\o
+\set ECHO all
+
+DROP SCHEMA calm CASCADE;
