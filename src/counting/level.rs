@@ -98,6 +98,11 @@ impl Round {
         (Round { pieces, blocks, unknowns, matrices }, waiting)
     }
 
+    /// Then the blocks that it makes come in pairs.
+    pub fn is_into_halves(&self) -> bool {
+        matches!(self.pieces, Pieces::Halves)
+    }
+
     pub fn questions(&self) -> impl Iterator<Item = Question> {
         self.parts().flat_map(|(unknowns, matrix)| {
             (0..matrix.questions())

@@ -6,8 +6,45 @@ use crate::{Question, Search, Strategy};
 
 /// What a question of the tracker tells, in bits, where many are missing.
 const BITS_BY_TRACKING: f64 = 3.2;
+/// Three levels tell whether the missing lie together.
+const HALVED_FIRST: f64 = 7.0;
+/// If they do not, the squares are 1 on average; and rarely so much.
+const MOST_UNEVEN: f64 = 2.0;
+/// One block alone may be so much off, by chance.
+const CHANCE: f64 = 4.0;
 /// What a question of halving tells is never so little, where many are missing: then it need not be tried out.
 const LEAST_BITS_BY_HALVING: f64 = 2.0;
+
+/// How evenly the missing have turned out to be spread. If they are anywhere, a half's count is off its mean by its standard
+/// deviation; if they lie together, by more: then blocks settle early, and to ask item by item would be waste.
+#[derive(Debug, Clone, Default)]
+pub struct Spread {
+    halved: f64,
+    /// The halves' deviations from their means, squared, each in units of the variance.
+    squares: f64,
+}
+
+impl Spread {
+    /// What became of a block.
+    pub fn add(&mut self, first: &Block, second: &Block) {
+        let (a, b) = (first.items.len() as f64, second.items.len() as f64);
+        let (items, missing) = (a + b, (first.missing + second.missing) as f64);
+        let mean = missing * a / items;
+        let variance = mean * (b / items) * (items - missing) / (items - 1.0);
+        if variance > 0.0 {
+            self.halved += 1.0;
+            self.squares += (first.missing as f64 - mean) * (first.missing as f64 - mean) / variance;
+        }
+    }
+
+    pub fn is_even(&self) -> bool {
+        self.halved >= HALVED_FIRST && self.squares <= MOST_UNEVEN * self.halved
+    }
+
+    pub fn is_uneven(&self) -> bool {
+        self.squares > MOST_UNEVEN * self.halved + CHANCE
+    }
+}
 
 /// How many of `blocks`, from the first on, to cut item by item in one round, because that takes fewer questions than to go on.
 /// Either none, or as many as a round takes.

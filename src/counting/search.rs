@@ -1,7 +1,7 @@
 //! The search itself: rounds of questions, one after the other, until it is known of every item whether it is missing.
 
 use crate::level::{Block, Pieces, Round};
-use crate::predict::item_by_item;
+use crate::predict::{Spread, item_by_item};
 use crate::tracker::{self, Tracked};
 use crate::{Contradiction, Question, Strategy};
 use std::{iter, mem};
@@ -15,6 +15,7 @@ pub struct Search {
     cut: Cut,
     /// Blocks that wait for a cut.
     open: Vec<Block>,
+    spread: Spread,
     /// Blocks that wait for the tracker.
     few: Vec<Block>,
     /// Blocks that the tracker is at, with a question each.
@@ -28,8 +29,6 @@ pub struct Search {
     asked: usize,
 }
 
-/// After so many levels it shows whether the missing are strewn about or lie together; before that, nothing is asked item by item.
-const LEVELS_FIRST: usize = 3;
 /// Blocks that the tracker is at take memory: so many at most, at a time.
 const MOST_TRACKED: usize = 64;
 
@@ -58,6 +57,7 @@ impl Search {
             strategy,
             cut: Cut::Blocks(Round::default()),
             open,
+            spread: Spread::default(),
             few: Vec::new(),
             tracked: Vec::new(),
             questions: Vec::new(),
@@ -132,7 +132,11 @@ impl Search {
         match mem::replace(&mut self.cut, Cut::Blocks(Round::default())) {
             Cut::All(items) => self.open = vec![Block { items: 0..items, missing: missing[0] }],
             Cut::Blocks(round) => {
+                let halves = round.is_into_halves();
                 let waiting = mem::replace(&mut self.open, round.answer(&questions[..cut], &missing[..cut])?);
+                if halves {
+                    self.open.chunks_exact(2).for_each(|pair| self.spread.add(&pair[0], &pair[1]));
+                }
                 self.open.extend(waiting);
             }
         }
@@ -142,7 +146,7 @@ impl Search {
     /// The next round.
     fn prepare(&mut self) {
         self.settle();
-        let by_item = if self.rounds > LEVELS_FIRST { item_by_item(&self.open, self.strategy) } else { 0 };
+        let by_item = if self.spread.is_even() { item_by_item(&self.open, self.strategy) } else { 0 };
         let dense: Vec<Block> = self.open.drain(..by_item).collect();
         if self.strategy == Strategy::Tracker {
             self.track();
@@ -173,7 +177,8 @@ impl Search {
 
     /// Hands over to the tracker what it can keep track of, and puts away what it knows all of.
     fn track(&mut self) {
-        let (few, many) = mem::take(&mut self.open).into_iter().partition(tracker::is_for);
+        let uneven = self.spread.is_uneven();
+        let (few, many) = mem::take(&mut self.open).into_iter().partition(|block| !uneven && tracker::is_for(block));
         self.open = many;
         self.few.extend::<Vec<Block>>(few);
         let (known, tracked) = mem::take(&mut self.tracked).into_iter().partition(Tracked::is_known);

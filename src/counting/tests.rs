@@ -241,6 +241,20 @@ fn neighbours_are_cheap() {
     }
 }
 
+/// Strategies that count on chance notice when the missing lie together.
+#[test]
+fn runs_are_noticed() {
+    let mut rng = Rng::with_seed(3);
+    for missing in [100, 300, 500] {
+        let sources: Vec<Source> = (0..20).map(|_| Source::clustered(1000, missing, 25, &mut rng)).collect();
+        let asked = |strategy| sources.iter().map(|source| search(source, strategy).asked()).sum::<usize>();
+        let by_level = asked(Strategy::Level);
+        for strategy in [Strategy::LevelStar, Strategy::Tracker] {
+            assert!(asked(strategy) <= by_level * 11 / 10, "{}, {missing} missing", strategy.name());
+        }
+    }
+}
+
 /// Rounds grow with the logarithm of the list.
 #[test]
 fn few_rounds() {
