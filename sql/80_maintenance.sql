@@ -20,6 +20,8 @@ CREATE TABLE tombstone.run (
 
 CREATE INDEX run_last ON tombstone.run (managed, action, run);
 CREATE INDEX run_open ON tombstone.run (pid) WHERE ended IS NULL;
+-- Of several processes that find a pass due, one begins it.
+CREATE UNIQUE INDEX run_pass ON tombstone.run (managed) WHERE action = 'watch' AND ended IS NULL;
 
 CREATE TRIGGER on_replicated BEFORE INSERT OR UPDATE OR DELETE ON tombstone.run
     FOR EACH ROW EXECUTE FUNCTION tombstone.on_replicated();

@@ -210,7 +210,7 @@ JOIN pg_catalog.pg_class c ON c.oid = m.relation
 WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 
 COMMENT ON VIEW tombstone.suspects IS
-    'Records of the tables you own that a source has not, and that are not deleted: their run is under way, or was refused. Stays until the next run of the table.';
+    'Records of the tables you own that a source has not, and that are not deleted: their run is under way, was refused, or has failed. They stay until the next run of the table.';
 COMMENT ON COLUMN tombstone.suspects.run IS 'The run, as tombstone.runs has it.';
 COMMENT ON COLUMN tombstone.suspects.relation IS 'The managed table.';
 COMMENT ON COLUMN tombstone.suspects.id IS 'The record, as text.';

@@ -28,6 +28,7 @@ pub struct Failures {
 
 struct Statements {
     begin: Statement,
+    begin_alone: Statement,
     begin_waiting: Statement,
     claim: Statement,
     release: Statement,
@@ -49,12 +50,16 @@ impl Statements {
         let insert = |columns: &str, values: &str| {
             format!(
                 "INSERT INTO tombstone.run (managed, action, pid, backend_start, {columns})
-                 SELECT $1, $2, a.pid, a.backend_start, {values} FROM pg_stat_get_activity(pg_backend_pid()) a
-                 RETURNING run"
+                 SELECT $1, $2, a.pid, a.backend_start, {values} FROM pg_stat_get_activity(pg_backend_pid()) a"
             )
         };
+        let numbered = |insert: &str| format!("{insert} RETURNING run");
         Statements {
-            begin: Statement::new(insert("due", "$3"), [INT4OID, TEXTOID, INT8OID]),
+            begin: Statement::new(numbered(&insert("due", "$3")), [INT4OID, TEXTOID, INT8OID]),
+            begin_alone: Statement::new(
+                numbered(&format!("{} ON CONFLICT DO NOTHING", insert("due", "$3"))),
+                [INT4OID, TEXTOID, INT8OID],
+            ),
             begin_waiting: Statement::new(
                 "INSERT INTO tombstone.run (managed, action, due) VALUES ($1, $2, $3) RETURNING run",
                 [INT4OID, TEXTOID, INT8OID],
@@ -72,12 +77,12 @@ impl Statements {
                 [INT8OID],
             ),
             note: Statement::new(
-                insert("due, ended, outcome, detail", "$3, clock_timestamp(), $4, $5"),
+                numbered(&insert("due, ended, outcome, detail", "$3, clock_timestamp(), $4, $5")),
                 [INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID],
             ),
             count: Statement::new("UPDATE tombstone.run SET records = records + $2 WHERE run = $1", [INT8OID, INT8OID]),
             end: Statement::new(
-                "UPDATE tombstone.run SET ended = clock_timestamp(), outcome = $2, detail = $3 WHERE run = $1",
+                "UPDATE tombstone.run SET ended = clock_timestamp(), outcome = $2, detail = $3 WHERE run = $1 AND ended IS NULL",
                 [INT8OID, TEXTOID, TEXTOID],
             ),
             interrupted: Statement::new(
@@ -110,19 +115,20 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
 impl Run {
     /// Begins a run of `action`, which has found `due` rows.
     pub fn begin(managed: i32, action: &str, due: u64) -> Result<Run> {
-        Run::begin_as(managed, action, due, |statements| &statements.begin)
+        let number = begun(managed, action, due, |statements| &statements.begin)?;
+        Ok(Run { number: number.unwrap_or_default(), managed })
+    }
+
+    /// The same where only one of its kind may be under way; `None`: one is.
+    pub fn begin_alone(managed: i32, action: &str, due: u64) -> Result<Option<Run>> {
+        let number = begun(managed, action, due, |statements| &statements.begin_alone)?;
+        Ok(number.map(|number| Run { number, managed }))
     }
 
     /// The same of one that no process is at, for now.
     pub fn begin_waiting(managed: i32, action: &str, due: u64) -> Result<Run> {
-        Run::begin_as(managed, action, due, |statements| &statements.begin_waiting)
-    }
-
-    fn begin_as(managed: i32, action: &str, due: u64, how: fn(&Statements) -> &Statement) -> Result<Run> {
-        with(|statements| {
-            let arguments = [managed.into(), action.into(), (due as i64).into()];
-            Ok(Run { number: inserted(statements, how(statements), &arguments)?, managed })
-        })
+        let number = begun(managed, action, due, |statements| &statements.begin_waiting)?;
+        Ok(Run { number: number.unwrap_or_default(), managed })
     }
 
     /// Makes it this process's own; false where another one that lives is at it, or it has ended.
@@ -148,6 +154,11 @@ impl Run {
     }
 }
 
+fn begun(managed: i32, action: &str, due: u64, how: fn(&Statements) -> &Statement) -> Result<Option<i64>> {
+    let arguments = [managed.into(), action.into(), (due as i64).into()];
+    with(|statements| inserted(statements, how(statements), &arguments))
+}
+
 /// Notes that `action` could not even begin.
 pub fn note_failure(managed: i32, action: &str, detail: &str) -> Result<()> {
     note(managed, action, 0, "failed", detail)
@@ -163,10 +174,12 @@ fn note(managed: i32, action: &str, due: u64, outcome: &str, detail: &str) -> Re
     with(|statements| inserted(statements, &statements.note, &arguments).map(drop))
 }
 
-/// Inserts a run, and prunes those that nobody will ask for any more; returns its number.
-fn inserted(statements: &Statements, insert: &Statement, arguments: &[DatumWithOid]) -> Result<i64> {
-    let run = insert.rows(arguments, |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next().unwrap_or_default();
-    statements.prune.execute(&[run.into()])?;
+/// Inserts a run, if it may, and prunes those that nobody will ask for any more; returns its number.
+fn inserted(statements: &Statements, insert: &Statement, arguments: &[DatumWithOid]) -> Result<Option<i64>> {
+    let run = insert.rows(arguments, |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next();
+    if run.is_some() {
+        statements.prune.execute(&[run.into()])?;
+    }
     Ok(run)
 }
 

@@ -49,10 +49,11 @@ fn watch(
             strategy: strategy_of(&required("strategy", strategy)?)?,
             timeout,
         };
+        // In the order in which a pass locks what it writes: its run, then what it is watched by.
+        inquiry::close_pass(table.number, "watched otherwise from now on")?;
         // A table unmanaged meanwhile has no row to refer to.
         let set = || watched::set(table.number, options);
-        reworded(set, |error| if error.is_foreign_key() { not_managed(table.oid) } else { error })??;
-        inquiry::close_pass(table.number, "watched otherwise from now on")
+        reworded(set, |error| if error.is_foreign_key() { not_managed(table.oid) } else { error })?
     };
     watch().map_err(Into::into)
 }
@@ -62,10 +63,11 @@ fn watch(
 fn unwatch(relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
     let unwatch = || -> Result<()> {
         let table = owned_table(relation, LockFor::Reading)?;
-        if !watched::delete(table.number)? {
-            return Err(watched::not_watched(&table));
+        inquiry::close_pass(table.number, "watched no more")?;
+        match watched::delete(table.number)? {
+            true => Ok(()),
+            false => Err(watched::not_watched(&table)),
         }
-        inquiry::close_pass(table.number, "watched no more")
     };
     unwatch().map_err(Into::into)
 }

@@ -23,6 +23,7 @@ use super::{retry, revival};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, keeper};
+use crate::backend::transaction::with_memory;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::Marked;
 use crate::log::deletion;
@@ -166,8 +167,10 @@ fn store(
         if !is_live {
             marks.clear();
         }
-        let arguments = [run.number.into(), number.into(), is_live.into(), ids.into(), marks.into()];
-        with(|statements| statements.insert.execute(&arguments).map(drop))?;
+        with_memory(|| {
+            let arguments = [run.number.into(), number.into(), is_live.into(), ids.into(), marks.into()];
+            with(|statements| statements.insert.execute(&arguments).map(drop))
+        })?;
     }
 }
 
@@ -238,9 +241,9 @@ fn reconcile_answer(run: Option<i64>, question: Option<i64>, present: Option<i64
         let (Some(run), Some(question), Some(present)) = (run, question, present) else {
             return Err(Error::invalid("run, question and present must not be NULL"));
         };
+        let table = table_of(run, LockFor::Writing)?;
         let number = Number::decode(question)
             .ok_or_else(|| Error::undefined(format!("run {run} has no question {question}")).hint(ASK_FOR_QUESTIONS))?;
-        let table = table_of(run, LockFor::Writing)?;
         let Some(inquiry) = inquiry::load(run)? else { return Ok(false) };
         match (inquiry.phase, number.place) {
             (Phase::Deleting, LAST) => confirm(&table, &inquiry, number, present),

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::batch::size_of_next;
 use super::revival;
+use crate::backend::transaction::with_memory;
 use crate::error::Result;
 use crate::lifecycle::layout::{self, Live, Marked};
 use crate::lifecycle::readable_keys;
@@ -60,17 +61,17 @@ impl Records {
 impl Pages {
     /// The next live records, at most `most`; none: there are no more.
     pub fn next_live(&mut self, table: &Table, most: usize) -> Result<Vec<Marked>> {
-        match self {
-            Pages::Named(left) => Ok(split(left, most)),
-            Pages::After(position) => {
-                let after = position.as_deref().map(|id| table.key(id)).transpose()?;
-                let which = Live::After(after.as_ref(), 2 * most);
-                let mut found = table.evaluating(|| layout::of(table).live(table, which))?;
-                let page = split(&mut found, most);
-                *position = page.last().map(|record| record.id.clone());
-                Ok(page)
-            }
-        }
+        let position = match self {
+            Pages::Named(left) => return Ok(split(left, most)),
+            Pages::After(position) => position,
+        };
+        let mut found = with_memory(|| {
+            let after = position.as_deref().map(|id| table.key(id)).transpose()?;
+            table.evaluating(|| layout::of(table).live(table, Live::After(after.as_ref(), 2 * most)))
+        })?;
+        let page = split(&mut found, most);
+        *position = page.last().map(|record| record.id.clone());
+        Ok(page)
     }
 
     /// The next tombstones of a watcher's.
@@ -80,7 +81,7 @@ impl Pages {
             Pages::After(position) => position,
         };
         loop {
-            let (page, end) = revival::page(table, position.as_deref(), most)?;
+            let (page, end) = with_memory(|| revival::page(table, position.as_deref(), most))?;
             *position = end;
             if !page.is_empty() || position.is_none() {
                 return Ok(page);

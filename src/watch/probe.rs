@@ -15,8 +15,9 @@ use crate::backend::relation::keeper;
 use crate::backend::subtransaction::attempt_for_now;
 use crate::backend::text_array::text_array;
 use crate::backend::timeout::at_most_and_whether;
+use crate::backend::transaction::with_memory;
 use crate::error::{Error, Result};
-use crate::table::{Purpose, Table};
+use crate::table::Table;
 
 /// What a source says of the ids it was asked after.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +37,7 @@ enum Returns {
 
 #[derive(Debug, Clone)]
 pub struct Probe {
-    oid: pg_sys::Oid,
-    /// Its name, for SQL.
+    /// The question, its parameter the ids.
     sql: String,
     returns: Returns,
     /// How long one question may take.
@@ -71,7 +71,7 @@ impl Probe {
                 .detail("The function was dropped.")
                 .hint("Name another one with tombstone.watch().")
         })?;
-        let sql = qualified(&function.schema, &function.name);
+        let name = qualified(&function.schema, &function.name);
         let title = quote_qualified_identifier(&function.schema, &function.name);
         let returns = match (function.returns, function.is_set) {
             (pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID, false) => Returns::Count,
@@ -86,13 +86,18 @@ impl Probe {
                 .detail("A probe is called with the table owner's rights.")
                 .hint("GRANT EXECUTE on the function, and USAGE on its schema, to the owner of the table."));
         }
-        Ok(Probe { oid, sql, returns, timeout })
+        let sql = match returns {
+            Returns::Count => format!("SELECT {name}($1)::pg_catalog.int8"),
+            Returns::Ids => format!("SELECT p.id::pg_catalog.text FROM {name}($1) AS p (id)"),
+        };
+        Ok(Probe { sql, returns, timeout })
     }
 
     /// Asks which or how many of `ids` are there. An error leaves the transaction as it was before; a cancellation by somebody is
     /// one, too (`Error::is_cancellation`).
     pub fn ask(&self, table: &Table, ids: &[&str]) -> Result<Answer> {
-        let (answer, had_its_time) = at_most_and_whether(self.timeout, || attempt_for_now(|| self.call(table, ids)));
+        let call = || with_memory(|| attempt_for_now(|| self.call(table, ids)));
+        let (answer, had_its_time) = at_most_and_whether(self.timeout, call);
         match answer {
             Err(error) if error.is_cancellation() && had_its_time => {
                 Err(Error::no_answer(format!("the probe did not answer within {} s", self.timeout.as_secs_f64())))
@@ -104,25 +109,20 @@ impl Probe {
     fn call(&self, table: &Table, ids: &[&str]) -> Result<Answer> {
         // SAFETY: an array of text, typed as such.
         let argument = unsafe { DatumWithOid::new(text_array(ids.iter().map(|id| Some(*id))), pg_sys::TEXTARRAYOID) };
-        match self.returns {
+        // Planned each time: functions can be renamed, and what a plan costs is little beside a question to somebody outside.
+        let statement = Statement::new(&self.sql, [pg_sys::TEXTARRAYOID]);
+        table.evaluating(|| match self.returns {
             Returns::Count => {
-                let statement = self.statement(table, || format!("SELECT {}($1)::pg_catalog.int8", self.sql));
-                let counts = table.evaluating(|| statement.rows(&[argument], |row| Ok(row.get::<i64>(1)?)))?;
+                let counts = statement.rows(&[argument], |row| Ok(row.get::<i64>(1)?))?;
                 let count = counts.into_iter().flatten().next().and_then(|count| u64::try_from(count).ok());
                 count.map(Answer::Count).ok_or_else(|| Error::no_answer("the probe returned NULL, or less than nothing"))
             }
             Returns::Ids => {
-                let statement =
-                    self.statement(table, || format!("SELECT p.id::pg_catalog.text FROM {}($1) AS p (id)", self.sql));
-                let ids = table.evaluating(|| statement.rows(&[argument], |row| Ok(row.get::<String>(1)?)))?;
+                let ids = statement.rows(&[argument], |row| Ok(row.get::<String>(1)?))?;
                 let ids: Option<HashSet<String>> = ids.into_iter().collect();
                 ids.map(Answer::Listed).ok_or_else(|| Error::no_answer("the probe returned NULL among the ids"))
             }
-        }
-    }
-
-    fn statement(&self, table: &Table, sql: impl FnOnce() -> String) -> std::rc::Rc<Statement> {
-        table.statement(Purpose("probe", "", self.oid.to_u32()), || (sql(), vec![pg_sys::TEXTARRAYOID]))
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::log::event;
 use crate::log::run::{self, Run};
 use crate::settings;
 use crate::table::{Table, Terms, by_oid, terms_of};
-use crate::watch::batch::Batch;
+use crate::watch::batch::{Batch, Cost};
 use crate::watch::inquiry::{self, Inquiry, Phase, Tally};
 use crate::watch::pages::Pages;
 use crate::watch::suspects::{self, Rights, Suspects};
@@ -28,6 +28,8 @@ use crate::watch::{retry, revival};
 
 /// As runs have it.
 pub const ACTION: &str = "watch";
+
+const ONE_QUESTION: Cost = Cost { questions: 1, rounds: 1 };
 
 /// So many batches wait at most for another try: then a pass waits with them.
 const MOST_ASIDE: usize = 8;
@@ -205,7 +207,7 @@ impl Watching {
     /// Asks one question about a batch; `None`: nobody wants to know any more.
     fn ask(&self, pass: &Pass, batch: &mut Batch) -> Result<Option<Result<()>>> {
         self.transaction(|| {
-            let here = here(self.number, self.relation, pass.run, inquiry::peek)?;
+            let here = self.here(pass, LockFor::Reading)?;
             Ok(here.map(|here| batch.ask(&here.table, &here.watched.probe)))
         })
     }
@@ -234,7 +236,7 @@ impl Watching {
             return Ok(pass.wait());
         }
         let page = self.transaction(|| {
-            let Some(here) = here(self.number, self.relation, pass.run, inquiry::peek)? else { return Ok(None) };
+            let Some(here) = self.here(pass, LockFor::Reading)? else { return Ok(None) };
             let (mut pages, most) = (Pages::After(pass.position.clone()), here.watched.batch);
             let page = match pass.phase {
                 Phase::Reappeared => pages.next_vanished(&here.table, most)?,
@@ -271,7 +273,7 @@ impl Watching {
         let cost = Tally::of_cost(asked.batch.take_cost());
         let batch = &asked.batch;
         let refusal = self.transaction(|| {
-            let Some(here) = here(self.number, self.relation, pass.run, inquiry::load)? else { return Ok(None) };
+            let Some(here) = self.here(pass, LockFor::Writing)? else { return Ok(None) };
             inquiry::add(pass.run, cost)?;
             if pass.phase == Phase::Reappeared {
                 inquiry::add(pass.run, revival::restore(&here.table, batch.present(), Rights::Maintenance)?)?;
@@ -297,13 +299,13 @@ impl Watching {
     fn delete_next(&mut self, pass: &mut Pass) -> Result<Step> {
         let began = Instant::now();
         let deleted = self.transaction(|| {
-            let Some(here) = here(self.number, self.relation, pass.run, inquiry::peek)? else { return Ok(Deleted::Left) };
+            let Some(here) = self.here(pass, LockFor::Reading)? else { return Ok(Deleted::Left) };
             let Some(suspects) = suspects::next(pass.run, pass.suspects_after)? else { return Ok(Deleted::NoMore) };
             let answer = here.watched.probe.ask(&here.table, &suspects.question());
             match answer.and_then(|answer| suspects.confirm(&answer)) {
                 Err(error) if error.is_cancellation() => Err(error),
                 Err(error) => Ok(Deleted::Not(suspects, error)),
-                Ok(()) => delete(pass.run, &here, &suspects),
+                Ok(()) => self.delete(pass, &suspects),
             }
         });
         match deleted? {
@@ -318,10 +320,23 @@ impl Watching {
         }
     }
 
+    /// Deletes suspects that the source has confirmed, unless somebody has ended the pass in the meantime.
+    fn delete(&self, pass: &Pass, suspects: &Suspects) -> Result<Deleted> {
+        let Some(here) = self.here(pass, LockFor::Writing)? else { return Ok(Deleted::Left) };
+        let before = event::noted();
+        let mut tally = suspects.delete(&here.table, here.inquiry.manner.restore, Rights::Maintenance)?;
+        let written = event::noted() - before;
+        let records = suspects.size() - tally.kept;
+        tally.add(Tally::of_cost(ONE_QUESTION));
+        pass.run.count(records)?;
+        suspects.remove(pass.run)?;
+        inquiry::add(pass.run, tally)?;
+        Ok(Deleted::Some { batch: suspects.batch, records: records as usize, written })
+    }
+
     fn delete_later(&mut self, pass: &mut Pass, suspects: Suspects, error: &Error) -> Result<Step> {
         pass.failures += 1;
-        let one_question = crate::watch::batch::Cost { questions: 1, rounds: 1 };
-        let mut tally = Tally::of_cost(one_question);
+        let mut tally = Tally::of_cost(ONE_QUESTION);
         let pause = retry::pause(pass.failures);
         if pause.is_none() {
             tally.keep(suspects.size(), format!("{}: {}", suspects.title(), error.summary()));
@@ -398,6 +413,19 @@ impl Watching {
         }
     }
 
+    /// The table, how it is watched, and how far the pass has come, as they are now; `None` where it is none of ours any more. For
+    /// writing, nobody else ends the pass before the transaction does.
+    fn here(&self, pass: &Pass, what_for: LockFor) -> Result<Option<Here>> {
+        lock(self.relation, what_for);
+        if terms_of(self.number)?.is_none_or(|terms| is_paused(&terms)) {
+            return Ok(None);
+        }
+        let look = if what_for == LockFor::Writing { inquiry::load } else { inquiry::peek };
+        let Some(inquiry) = look(pass.run.number)? else { return Ok(None) };
+        let table = by_oid(self.relation)?;
+        Ok(watched::of(&table)?.map(|watched| Here { table, watched, inquiry }))
+    }
+
     fn transaction<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         self.host.transaction(|| in_our_settings(act))
     }
@@ -443,7 +471,7 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
         Some(run) if run.claim()? => run,
         Some(_) => return Ok(None), // another process is at it
         None => {
-            let run = Run::begin(number, ACTION, due)?;
+            let Some(run) = Run::begin_alone(number, ACTION, due)? else { return Ok(None) };
             let phase = if watched.manner.restore { Phase::Reappeared } else { Phase::Missing };
             inquiry::begin(run, phase, &watched.manner)?;
             run
@@ -463,31 +491,4 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
         told: Instant::now(),
     });
     Ok(pass)
-}
-
-/// The table, how it is watched, and how far the pass has come; `None` where it is none of ours any more.
-fn here(number: i32, relation: pg_sys::Oid, run: Run, look: fn(i64) -> Result<Option<Inquiry>>) -> Result<Option<Here>> {
-    lock(relation, LockFor::Writing);
-    if terms_of(number)?.is_none_or(|terms| is_paused(&terms)) {
-        return Ok(None);
-    }
-    let Some(inquiry) = look(run.number)? else { return Ok(None) };
-    let table = by_oid(relation)?;
-    Ok(watched::of(&table)?.map(|watched| Here { table, watched, inquiry }))
-}
-
-/// Deletes suspects that the source has confirmed, unless somebody has ended the pass in the meantime.
-fn delete(run: Run, here: &Here, suspects: &Suspects) -> Result<Deleted> {
-    if inquiry::load(run.number)?.is_none() {
-        return Ok(Deleted::Left);
-    }
-    let before = event::noted();
-    let mut tally = suspects.delete(&here.table, here.inquiry.manner.restore, Rights::Maintenance)?;
-    let written = event::noted() - before;
-    let records = suspects.size() - tally.kept;
-    tally.add(Tally::of_cost(crate::watch::batch::Cost { questions: 1, rounds: 1 }));
-    run.count(records)?;
-    suspects.remove(run)?;
-    inquiry::add(run, tally)?;
-    Ok(Deleted::Some { batch: suspects.batch, records: records as usize, written })
 }

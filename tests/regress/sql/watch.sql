@@ -2,7 +2,9 @@
 -- is a table here; what a real one does on its own (be slow, be down, change in between) is in the client tests.
 \set SHOW_CONTEXT never
 \set VERBOSITY default
-SET client_min_messages = error; -- what was refused is told with the run's number; runs have it as well
+SET client_min_messages = error; -- what is told besides, runs say as well
+DROP EXTENSION IF EXISTS pg_tombstone CASCADE; -- runs are numbered from 1
+CREATE EXTENSION pg_tombstone;
 CREATE SCHEMA watching;
 SET search_path = watching;
 
