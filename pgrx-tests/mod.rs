@@ -6,8 +6,10 @@ mod expressions;
 mod identity;
 mod keys;
 mod options;
+mod pages;
 mod replay;
 mod subtransactions;
+mod timeouts;
 
 /// Shorthand for tests: a statement that must succeed, and a value that must be there.
 mod sql {

@@ -28,8 +28,11 @@ pub fn at_most_and_whether<T>(long: Duration, act: impl FnOnce() -> T) -> (T, bo
     (value, began.elapsed() >= long)
 }
 
-/// A time that is up at some moment, in place of one that may have been set before.
+/// A time that is up at some moment, and what it stands in place of.
 struct Deadline {
+    finish: pg_sys::TimestampTz,
+    /// Whether `finish` is ours, and not that of what we are a part of.
+    is_ours: bool,
     before: Option<pg_sys::TimestampTz>,
 }
 
@@ -39,9 +42,10 @@ impl Deadline {
         // SAFETY: a timeout that Postgres has registered for every process with a connection.
         unsafe {
             let before = get_timeout_active(STATEMENT_TIMEOUT).then(|| get_timeout_finish_time(STATEMENT_TIMEOUT));
-            let finish = pg_sys::GetCurrentTimestamp().saturating_add(microseconds);
-            enable_timeout_at(STATEMENT_TIMEOUT, before.map_or(finish, |before| before.min(finish)));
-            Deadline { before }
+            let ours = pg_sys::GetCurrentTimestamp().saturating_add(microseconds);
+            let finish = before.map_or(ours, |before| before.min(ours));
+            enable_timeout_at(STATEMENT_TIMEOUT, finish);
+            Deadline { finish, is_ours: finish == ours, before }
         }
     }
 }
@@ -49,11 +53,17 @@ impl Deadline {
 impl Drop for Deadline {
     /// Also when an error unwinds.
     fn drop(&mut self) {
-        // SAFETY: as above.
+        // SAFETY: as above; the flag is what Postgres' own signal handler writes.
         unsafe {
-            match self.before {
-                Some(before) => enable_timeout_at(STATEMENT_TIMEOUT, before),
-                None => disable_timeout(STATEMENT_TIMEOUT, false),
+            disable_timeout(STATEMENT_TIMEOUT, false);
+            let now = pg_sys::GetCurrentTimestamp();
+            if self.is_ours && now >= self.finish {
+                // It may have been up just when `act` was done: then that cancellation is nobody's any more.
+                (&raw mut pg_sys::QueryCancelPending).write_volatile(0);
+            }
+            // One that is up already has said so.
+            if let Some(before) = self.before.filter(|before| *before > now) {
+                enable_timeout_at(STATEMENT_TIMEOUT, before);
             }
         }
     }
