@@ -58,7 +58,7 @@ impl Pieces {
 /// of a level would have more different sizes, and 10 items of which 2 are missing could take 8 questions; so it is 7 at most, as by
 /// Wang's split, whose bound holds for every number of items and of missing ones.
 pub fn half(items: usize) -> usize {
-    let below = items.next_power_of_two() / 2;
+    let below = 1 << items.saturating_sub(1).max(1).ilog2();
     if items < below + below / 2 { below / 2 } else { below }
 }
 

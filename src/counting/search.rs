@@ -16,8 +16,6 @@ pub struct Search {
     /// Blocks that wait for a cut.
     open: Vec<Block>,
     spread: Spread,
-    /// Blocks that wait for the tracker.
-    few: Vec<Block>,
     /// Blocks that the tracker is at, with a question each.
     tracked: Vec<Tracked>,
     /// Those of the cut first, then those of the tracked.
@@ -29,8 +27,8 @@ pub struct Search {
     asked: usize,
 }
 
-/// Blocks that the tracker is at take memory: so many at most, at a time.
-const MOST_TRACKED: usize = 64;
+/// Where more are missing, and more present, the tracker's blocks are so many that halving them all at once takes fewer questions.
+const MOST_TO_TRACK: usize = 400;
 
 #[derive(Debug, Clone)]
 enum Cut {
@@ -58,7 +56,6 @@ impl Search {
             cut: Cut::Blocks(Round::default()),
             open,
             spread: Spread::default(),
-            few: Vec::new(),
             tracked: Vec::new(),
             questions: Vec::new(),
             missing: Vec::new(),
@@ -130,7 +127,12 @@ impl Search {
             tracked.answer(&questions[cut + place], missing[cut + place])?;
         }
         match mem::replace(&mut self.cut, Cut::Blocks(Round::default())) {
-            Cut::All(items) => self.open = vec![Block { items: 0..items, missing: missing[0] }],
+            Cut::All(items) => {
+                self.open = vec![Block { items: 0..items, missing: missing[0] }];
+                if self.strategy == Strategy::Tracker && missing[0].min(items - missing[0]) > MOST_TO_TRACK {
+                    self.strategy = Strategy::LevelStar;
+                }
+            }
             Cut::Blocks(round) => {
                 let halves = round.is_into_halves();
                 let waiting = mem::replace(&mut self.open, round.answer(&questions[..cut], &missing[..cut])?);
@@ -146,6 +148,7 @@ impl Search {
     /// The next round.
     fn prepare(&mut self) {
         self.settle();
+        // Before the tracker takes its blocks: those that it could keep track of may be among the dense ones.
         let by_item = if self.spread.is_even() { item_by_item(&self.open, self.strategy) } else { 0 };
         let dense: Vec<Block> = self.open.drain(..by_item).collect();
         if self.strategy == Strategy::Tracker {
@@ -180,11 +183,9 @@ impl Search {
         let uneven = self.spread.is_uneven();
         let (few, many) = mem::take(&mut self.open).into_iter().partition(|block| !uneven && tracker::is_for(block));
         self.open = many;
-        self.few.extend::<Vec<Block>>(few);
         let (known, tracked) = mem::take(&mut self.tracked).into_iter().partition(Tracked::is_known);
         self.tracked = tracked;
         self.missing.extend(Vec::into_iter(known).flat_map(Tracked::missing).flatten());
-        let next = self.few.len().min(MOST_TRACKED.saturating_sub(self.tracked.len()));
-        self.tracked.extend(self.few.drain(..next).map(Tracked::new));
+        self.tracked.extend(Vec::into_iter(few).map(Tracked::new));
     }
 }

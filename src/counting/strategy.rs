@@ -7,7 +7,8 @@ pub enum Strategy {
     Level,
     /// The same, and finishes item by item in one round as soon as that promises fewer questions: for many missing, strewn about.
     LevelStar,
-    /// Thinks longest and asks least, in many rounds: for sources that limit the rate of questions.
+    /// Thinks longest and asks least, in many rounds: for sources that limit the rate of questions. With more than some hundreds
+    /// missing it is the same as `LevelStar`, which asks less then.
     Tracker,
 }
 

@@ -280,6 +280,27 @@ fn a_million_items() {
     }
 }
 
+/// Numbers may be as large as they come.
+#[test]
+fn as_many_items_as_can_be_numbered() {
+    for items in [1 << 40, usize::MAX - 1, usize::MAX] {
+        let missing = [0, items / 3, items / 3 + 1, items - 1];
+        for strategy in Strategy::ALL {
+            let mut search = Search::new(items, strategy);
+            while !search.questions().is_empty() {
+                let gone = |question: &Question| {
+                    missing.iter().filter(|place| question.ranges().iter().any(|range| range.contains(place))).count()
+                };
+                let answers: Vec<u64> =
+                    search.questions().iter().map(|question| (question.items() - gone(question)) as u64).collect();
+                search.answer(&answers).unwrap();
+            }
+            assert_eq!(search.missing(), Some(&missing[..]));
+            assert!(search.asked() < 256);
+        }
+    }
+}
+
 /// A list larger than a round takes is cut a part at a time.
 #[test]
 fn more_than_a_round_takes() {

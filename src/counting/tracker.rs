@@ -237,7 +237,7 @@ impl Cell {
         }
         let (mut bits, mut unknown) = (0.0, 0.0);
         for (rare, odds) in by_rare.iter().enumerate().take(self.items.len()).skip(1) {
-            bits += log2((self.items.len() + 1 - rare) as f64 / rare as f64);
+            bits += log2((self.items.len() - (rare - 1)) as f64 / rare as f64);
             unknown += odds * bits;
         }
         unknown
@@ -267,7 +267,7 @@ impl Cell {
 fn ways(items: usize) -> [f64; FEW + 1] {
     let mut ways = [1.0; FEW + 1];
     for chosen in 1..ways.len() {
-        ways[chosen] = ways[chosen - 1] * (items + 1).saturating_sub(chosen) as f64 / chosen as f64;
+        ways[chosen] = ways[chosen - 1] * items.saturating_sub(chosen - 1) as f64 / chosen as f64;
     }
     ways
 }
