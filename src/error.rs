@@ -4,6 +4,9 @@
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 
+/// Where errors come from that we raise, as the server's log has it.
+pub const RAISED_BY: &str = "pg_tombstone";
+
 /// Ours, unless it is an answer to Postgres: a door's error is the report that Postgres raises as it stands.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
@@ -14,11 +17,12 @@ pub struct Error {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    is_cancellation: bool,
 }
 
 impl Error {
     fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), detail: None, hint: None }
+        Error { code, message: message.into(), detail: None, hint: None, is_cancellation: false }
     }
 
     /// 22023: an argument or option that cannot be (HTTP 400).
@@ -83,7 +87,14 @@ impl Error {
 
     /// An error Postgres raised and we caught: its words, its code.
     pub fn caught(code: PgSqlErrorCode, message: &str, detail: Option<&str>, hint: Option<&str>) -> Self {
-        Error { code, message: message.into(), detail: detail.map(Into::into), hint: hint.map(Into::into) }
+        let (detail, hint) = (detail.map(Into::into), hint.map(Into::into));
+        Error { code, message: message.into(), detail, hint, is_cancellation: false }
+    }
+
+    /// The same: somebody, or a timeout, wanted the statement to end.
+    pub fn cancelled(mut self) -> Self {
+        self.is_cancellation = true;
+        self
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -112,9 +123,16 @@ impl Error {
         self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
     }
 
-    /// Whether somebody wanted the statement to end.
+    /// Whether somebody, or a timeout, wanted the statement to end: not whoever raises the same SQLSTATE, such as another server on
+    /// which a statement timed out.
     pub fn is_cancellation(&self) -> bool {
-        self.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+        self.is_cancellation
+    }
+
+    /// Whether the same may well succeed a little later: others were in the way.
+    pub fn is_transient(&self) -> bool {
+        use PgSqlErrorCode::*;
+        [ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_T_R_DEADLOCK_DETECTED, ERRCODE_T_R_SERIALIZATION_FAILURE].contains(&self.code)
     }
 
     /// Whether it may lie with single records, so that others can be written without them: unlike a wrong definition or a
@@ -155,7 +173,7 @@ fn class_of(code: PgSqlErrorCode) -> isize {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> ErrorReport {
-        let mut report = ErrorReport::new(error.code, error.message, "pg_tombstone");
+        let mut report = ErrorReport::new(error.code, error.message, RAISED_BY);
         if let Some(detail) = error.detail {
             report = report.set_detail(detail);
         }

@@ -59,7 +59,8 @@ pub fn caught_all<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Postgres' own copy of the error is gone when this returns, so it is ours, not the original, that is raised on.
 fn caught<T>(act: impl FnOnce() -> Result<T>, passes: fn(&ErrorReportWithLevel) -> bool) -> Result<Result<T>> {
     let ours = |report: &ErrorReportWithLevel| {
-        Error::caught(report.sql_error_code(), report.message(), report.detail(), report.hint())
+        let error = Error::caught(report.sql_error_code(), report.message(), report.detail(), report.hint());
+        if is_cancellation(report) { error.cancelled() } else { error }
     };
     PgTryBuilder::new(AssertUnwindSafe(|| Ok(act())))
         .catch_others(|cause| match &cause {
@@ -83,15 +84,22 @@ fn raise(error: Error) -> ! {
 
 fn passes_through(report: &ErrorReportWithLevel) -> bool {
     use pgrx::PgSqlErrorCode::*;
-    matches!(
-        report.sql_error_code(),
-        ERRCODE_QUERY_CANCELED
-            | ERRCODE_ADMIN_SHUTDOWN
-            | ERRCODE_CRASH_SHUTDOWN
-            | ERRCODE_T_R_SERIALIZATION_FAILURE
-            | ERRCODE_T_R_DEADLOCK_DETECTED
-            | ERRCODE_OUT_OF_MEMORY
-    )
+    is_cancellation(report)
+        || matches!(
+            report.sql_error_code(),
+            ERRCODE_ADMIN_SHUTDOWN
+                | ERRCODE_CRASH_SHUTDOWN
+                | ERRCODE_T_R_SERIALIZATION_FAILURE
+                | ERRCODE_T_R_DEADLOCK_DETECTED
+                | ERRCODE_OUT_OF_MEMORY
+        )
+}
+
+/// Whether this session was to stop what it is doing, and says so, or we do on its behalf. Others may raise the same SQLSTATE: a
+/// trigger, or another server whose own timeout was over.
+fn is_cancellation(report: &ErrorReportWithLevel) -> bool {
+    const SAID_BY: [Option<&str>; 2] = [Some("ProcessInterrupts"), Some(crate::error::RAISED_BY)];
+    report.sql_error_code() == pgrx::PgSqlErrorCode::ERRCODE_QUERY_CANCELED && SAID_BY.contains(&report.function_name())
 }
 
 /// What a subtransaction changes of the surroundings and must put back.

@@ -175,7 +175,8 @@ impl Watching {
                     self.release(&pass);
                     return Ok(true);
                 }
-                Err(error) if error.is_cancellation() => {
+                // Somebody was in the way, or wanted it to stop: whoever comes next goes on with it.
+                Err(error) if error.is_cancellation() || error.is_transient() => {
                     self.release(&pass);
                     return Err(error);
                 }

@@ -286,6 +286,20 @@ SELECT id FROM author WHERE id >= 98;
 ALTER TABLE author ENABLE TRIGGER USER;
 CALL tombstone.maintain('author');
 
+-- Code of an owner's that says it was cancelled, and was not, stops its own table and no other.
+CREATE FUNCTION cancels(at timestamptz) RETURNS timestamptz LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'not really' USING ERRCODE = 'query_canceled'; END $$;
+CREATE TABLE canceller (id int PRIMARY KEY, at timestamptz DEFAULT '2000-01-01', deleted_at timestamptz);
+INSERT INTO canceller VALUES (1);
+SELECT tombstone.manage('canceller', expire_after => '1 day', expire_from => 'maintenance.cancels(at)');
+INSERT INTO author VALUES (97, 'gone', now() - interval '8 days');
+SET client_min_messages = error;
+CALL tombstone.maintain();
+SELECT count(*) FROM author WHERE id = 97;
+SELECT outcome, detail FROM tombstone.runs WHERE relation = 'canceller'::regclass;
+SET client_min_messages = warning;
+DROP TABLE canceller;
+
 --
 -- Mistakes
 --

@@ -167,6 +167,7 @@ BEGIN
         WHEN 'less than nothing' THEN RETURN -1;
         WHEN 'null' THEN RETURN NULL;
         WHEN 'error' THEN RAISE 'the source says 503';
+        WHEN 'cancelled there' THEN RAISE 'canceling statement due to statement timeout' USING ERRCODE = 'query_canceled';
         WHEN 'asleep' THEN PERFORM pg_sleep(60);
         -- One is missing, says the first answer; and then all are there, or none.
         WHEN 'contradicts' THEN RETURN cardinality(ids) - (cardinality(ids) = 10)::int;
@@ -187,6 +188,8 @@ SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
 SET watching.how = 'null';
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
 SET watching.how = 'error';
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
+SET watching.how = 'cancelled there';
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
 SET watching.how = 'asleep';
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
