@@ -91,7 +91,7 @@ impl Tally {
     /// What was restored, kept, or could not be asked about, in words; `None`: nothing.
     pub fn detail(&self) -> Option<String> {
         let restored = (self.restored > 0).then(|| format!("{} restored", self.restored));
-        let kept = (self.kept > 0).then(|| format!("{} missing were left", self.kept));
+        let kept = (self.kept > 0).then(|| format!("{} left", self.kept));
         let all: Vec<String> = restored.into_iter().chain(kept).chain(self.remarks.iter().cloned()).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
