@@ -22,6 +22,8 @@ static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 pub struct Server {
     /// Where the server's programs are.
     bin: PathBuf,
+    /// Where its libraries are.
+    lib: PathBuf,
     /// Data, log and socket, all in one directory that goes with the server.
     dir: PathBuf,
     run_as: Option<String>,
@@ -66,7 +68,7 @@ impl Server {
 
     fn not_yet_started() -> Result<Self> {
         let run_as = env::var("TOMBSTONE_RUN_AS").ok().filter(|user| !user.is_empty());
-        Ok(Self { bin: bin_directory()?, dir: new_directory(run_as.as_deref())?, run_as })
+        Ok(Self { bin: installed("--bindir")?, lib: installed("--libdir")?, dir: new_directory(run_as.as_deref())?, run_as })
     }
 
     /// Also after it was killed.
@@ -219,8 +221,9 @@ impl Server {
 
     fn owner_command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = command_as(self.run_as.as_deref(), program.as_ref());
-        // The test's own working directory may be closed to that user.
-        command.current_dir(&self.dir);
+        // The test's own working directory may be closed to that user. Modules such as postgres_fdw want this server's libpq, which
+        // not every installation tells them to find.
+        command.current_dir(&self.dir).env("LD_LIBRARY_PATH", &self.lib);
         command
     }
 
@@ -284,9 +287,10 @@ fn signal(signal: &str, processes: &[i32]) -> Result<()> {
     Ok(())
 }
 
-fn bin_directory() -> Result<PathBuf> {
+/// A directory of the installation.
+fn installed(directory: &str) -> Result<PathBuf> {
     let pg_config = required("PG_CONFIG", "the absolute path of the pg_config to test with")?;
-    let output = run(Command::new(pg_config).arg("--bindir"))?;
+    let output = run(Command::new(pg_config).arg(directory))?;
     Ok(PathBuf::from(line(&output)?))
 }
 

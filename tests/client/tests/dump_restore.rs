@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
+use tombstone_client_tests::records::{CATALOGUE, deleted, ids, mirror, only_run, set};
 use tombstone_client_tests::server::Server;
 use tombstone_client_tests::sql::{refusal, value};
 use tombstone_client_tests::stream::Reader;
@@ -121,6 +122,35 @@ async fn a_templates_log_is_another_as_well() -> Result<()> {
     soft_delete(&copy, "1", "note").await?;
     assert!(reader.page(&copy, 10).await?);
     assert_of_another_log(&server.connect("template").await?, reader).await;
+    Ok(())
+}
+
+/// What is watched comes along, and what a watcher has deleted; once the copy is resumed, what is there again is restored in it.
+#[tokio::test]
+async fn watchers_come_along() -> Result<()> {
+    let server = Server::private("tombstone.enabled = off")?;
+    let original = mirror(&server, "watched", 20).await?;
+    original.batch_execute(CATALOGUE).await?;
+    original.batch_execute("DELETE FROM catalogue WHERE id IN ('r000002', 'r000003')").await?;
+    original.batch_execute("SELECT tombstone.watch('record', 'probe(text[])', every => '1 day', batch => 20)").await?;
+    original.batch_execute("CALL tombstone.maintain()").await?;
+    assert_eq!(deleted(&original).await?, ids([2, 3]));
+
+    let copy = server.empty_database("watched_copy").await?;
+    dump_and_restore(&server, "watched", "watched_copy")?;
+    let watch = "SELECT concat_ws(', ', relation, probe, every, batch) FROM tombstone.watches";
+    assert_eq!(value::<String>(&copy, watch, &[]).await?, "record, probe(text[]), 1 day, 20");
+    assert_eq!(set(&copy, "SELECT id FROM tombstone.vanished").await?, ids([2, 3]));
+    assert_eq!(deleted(&copy).await?, ids([2, 3]));
+
+    copy.batch_execute("INSERT INTO catalogue VALUES ('r000002')").await?;
+    copy.batch_execute("SELECT tombstone.watch('record', 'probe(text[])', batch => 20)").await?;
+    copy.batch_execute("CALL tombstone.maintain()").await?;
+    assert_eq!(deleted(&copy).await?, ids([2, 3]), "paused");
+    copy.batch_execute("SELECT tombstone.resume()").await?;
+    copy.batch_execute("CALL tombstone.maintain()").await?;
+    assert_eq!(deleted(&copy).await?, ids([3]));
+    assert_eq!(only_run(&copy).await?.restored, 1);
     Ok(())
 }
 
