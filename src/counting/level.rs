@@ -172,3 +172,21 @@ fn solve(
     let values = matrix.solve(&ranges(unknowns), &sums).ok_or_else(Contradiction::together)?;
     Ok(values.iter().zip(unknowns).map(|(value, unknown)| value + unknown.least).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the items of a block are said to be, one by one, has to make up what the block is known to miss.
+    #[test]
+    fn items_have_to_make_up_their_block() {
+        for (missing, possible) in [([0, 0, 0, 0], false), ([1, 1, 1, 1], false), ([1, 0, 1, 0], true), ([1, 1, 1, 0], true)] {
+            let (round, waiting) = Round::new(vec![Block { items: 10..15, missing: 3 }], Pieces::Items);
+            assert!(waiting.is_empty());
+            let questions: Vec<Question> = round.questions().collect();
+            let of = |question: &Question| question.places().map(|place| missing[place - 10]).sum();
+            let answers: Vec<usize> = questions.iter().map(of).collect();
+            assert_eq!(round.answer(&questions, &answers).is_ok(), possible, "{missing:?}");
+        }
+    }
+}

@@ -91,6 +91,7 @@ impl Matrix {
             }
             self.subtract(row, unknowns, &values, &mut sums);
         }
+        // It follows from the rows, each read without a rest; but nothing that is reported may rest on a proof alone.
         sums.iter().all(|rest| *rest == 0).then_some(values)
     }
 
