@@ -84,9 +84,10 @@ impl Source {
         self.inside().ids.clone()
     }
 
-    /// It answers as it should.
+    /// It answers as it should, whatever is asked.
     pub fn recovers(&self) {
-        self.inside().mood = Mood::Well;
+        let mut inside = self.inside();
+        (inside.mood, inside.fails_about, inside.failures_left) = (Mood::Well, None, 0);
     }
 
     /// It answers 503.
@@ -114,7 +115,7 @@ impl Source {
         self.inside().most_ids = Some(ids);
     }
 
-    /// Answers so many more requests, and keeps whoever asks then waiting.
+    /// Answers whoever waits and so many more requests, and keeps those that come then waiting.
     pub fn answers_only(&self, requests: usize) {
         let asked = self.requests();
         self.catalogue.allowed.send_replace(asked + requests);

@@ -2,6 +2,7 @@
 //! restored, and nothing else, whatever happens while it is asked.
 
 use anyhow::Result;
+use serde_json::Value;
 use tombstone_client_tests::listener::Listener;
 use tombstone_client_tests::records::*;
 use tombstone_client_tests::server::Server;
@@ -12,19 +13,26 @@ use tombstone_client_tests::states::{until, until_so};
 
 #[tokio::test]
 async fn another_server_is_asked_how_many() -> Result<()> {
-    follows_another_server("RETURNS bigint LANGUAGE sql RETURN (SELECT count(*) FROM catalogue WHERE id = ANY (ids))").await
+    follows_another_server(
+        "tombstone.relay = off",
+        "RETURNS bigint LANGUAGE sql RETURN (SELECT count(*) FROM catalogue WHERE id = ANY (ids))",
+    )
+    .await
 }
 
 #[tokio::test]
 async fn another_server_is_asked_which() -> Result<()> {
-    follows_another_server("RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC SELECT id FROM catalogue WHERE id = ANY (ids); END")
-        .await
+    follows_another_server(
+        "tombstone.relay = on",
+        "RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC SELECT id FROM catalogue WHERE id = ANY (ids); END",
+    )
+    .await
 }
 
 /// Nobody calls anything here: the worker follows the other server on its own, in the name of the table's owner, who is nobody
 /// special.
-async fn follows_another_server(probe: &str) -> Result<()> {
-    let (there, server) = (Server::private("")?, Server::private("tombstone.naptime = 1")?);
+async fn follows_another_server(relay: &str, probe: &str) -> Result<()> {
+    let (there, server) = (Server::private("")?, Server::private(&format!("tombstone.naptime = 1\n {relay}"))?);
     let catalogue = there.empty_database("catalogue").await?;
     catalogue.batch_execute(&catalogue_of(40)).await?;
     let client = librarian(&server, &there).await?;
@@ -41,24 +49,48 @@ async fn follows_another_server(probe: &str) -> Result<()> {
     assert_eq!(live(&client).await?, ids(1..=40));
 
     catalogue.batch_execute("DELETE FROM catalogue WHERE id IN ('r000007', 'r000033')").await?;
-    let words = [ears.next().await?, ears.next().await?].map(|word| word.payload().to_string());
-    assert_eq!(
-        words,
-        [
-            r#"{"id":"r000007","kind":null,"op":"delete","deletionType":"soft"}"#,
-            r#"{"id":"r000033","kind":null,"op":"delete","deletionType":"soft"}"#
-        ]
-    );
+    for gone in ["r000007", "r000033"] {
+        let word: Value = serde_json::from_str(ears.next().await?.payload())?;
+        assert_eq!([&word["id"], &word["op"], &word["deletionType"]], [gone, "delete", "soft"]);
+    }
     assert_eq!(deleted(&client).await?, ids([7, 33]));
 
     catalogue.batch_execute("INSERT INTO catalogue VALUES ('r000033')").await?;
-    let back = ears.next().await?;
-    assert_eq!(back.payload(), r#"{"id":"r000033","kind":null,"op":"update","restored":true}"#);
+    let word: Value = serde_json::from_str(ears.next().await?.payload())?;
+    assert_eq!([&word["id"], &word["op"]], ["r000033", "update"]);
     assert_eq!(deleted(&client).await?, ids([7]));
 
     let told = "SELECT array_agg(concat_ws(' ', id, op, cause)) FROM tombstone.replay($1)";
     let told: Vec<String> = value(&client, told, &[&start]).await?;
     assert_eq!(told, ["r000007 delete reconcile", "r000033 delete reconcile", "r000033 update reconcile"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_server_that_is_away() -> Result<()> {
+    let (there, server) = (Server::private("")?, Server::private("tombstone.naptime = 1")?);
+    let catalogue = there.empty_database("catalogue").await?;
+    catalogue.batch_execute(&catalogue_of(39)).await?;
+    let client = librarian(&server, &there).await?;
+    client.batch_execute(&record_table(40)).await?;
+    client.batch_execute(COUNTS_CATALOGUE).await?;
+    drop(catalogue);
+    there.stop("fast")?;
+    client.batch_execute("SELECT tombstone.watch('record', 'probe(text[])', batch => 10)").await?;
+    let run = until_run(&client, "failed").await?;
+    let detail = run.detail.unwrap_or_default();
+    assert!(detail.contains("could not connect to server"), "{detail}");
+    there.start()?;
+    until_run(&client, "done").await?;
+    assert_eq!(deleted(&client).await?, ids([40]));
+
+    // And with the connection that the worker has had since.
+    there.stop("fast")?;
+    there.start()?;
+    there.connect("catalogue").await?.batch_execute("INSERT INTO catalogue VALUES ('r000040')").await?;
+    client.batch_execute("SELECT tombstone.watch('record', 'probe(text[])', batch => 10)").await?;
+    until(&client, "(SELECT outcome = 'done' AND restored = 1 FROM tombstone.runs ORDER BY run DESC LIMIT 1)").await?;
+    assert_eq!(live(&client).await?, ids(1..=40));
     Ok(())
 }
 
@@ -158,30 +190,57 @@ async fn librarian(server: &Server, there: &Server) -> Result<tokio_postgres::Cl
 
 // --- What happens meanwhile -------------------------------------------------------------------------------------------------
 
+/// Between its being asked after first and its deletion; up to the moment when the last question is under way.
 #[tokio::test]
 async fn what_changes_here_meanwhile_is_left() -> Result<()> {
+    leaves_what_changes("meanwhile", "read committed").await
+}
+
+#[tokio::test]
+async fn what_changes_here_meanwhile_is_left_in_repeatable_read() -> Result<()> {
+    leaves_what_changes("repeatable", "repeatable read").await
+}
+
+async fn leaves_what_changes(database: &str, isolation: &str) -> Result<()> {
     let server = Server::private(PATIENT)?;
-    let client = mirror(&server, "meanwhile", 40).await?;
+    let client = mirror(&server, database, 40).await?;
+    client.batch_execute(&format!("ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'")).await?;
     client.batch_execute(CATALOGUE).await?;
     client.batch_execute("DELETE FROM catalogue WHERE id IN ('r000003', 'r000004', 'r000005')").await?;
-    let gate = Gate::before(&server, "meanwhile", 2).await?;
-    client.batch_execute("SELECT tombstone.watch('record', 'probe(text[])')").await?;
-    gate.reached().await?;
-    client
-        .batch_execute(
-            "UPDATE record SET data = 'new here, and soon there' WHERE id = 'r000003'; SELECT tombstone.hold('r000004', 'record')",
-        )
-        .await?;
-    gate.open().await?;
+    // Asked by a function that lists, there are two: which are there, and once more about those that are not.
+    client.batch_execute(LISTS).await?;
+    for question in [2, 4] {
+        let gate = Gate::before(&server, database, question).await?;
+        client.batch_execute("SELECT tombstone.watch('record', 'lists(text[])')").await?;
+        gate.reached().await?;
+        client
+            .batch_execute(
+                "UPDATE record SET data = data || 'new here, and soon there' WHERE id = 'r000003';
+                 SELECT tombstone.hold('r000004', 'record')",
+            )
+            .await?;
+        gate.open().await?;
 
-    let run = until_run(&client, "done").await?;
-    assert_eq!(deleted(&client).await?, ids([5]));
-    assert_eq!((run.asked, run.missing, run.deleted), (40, 3, 1));
-    let detail = run.detail.unwrap_or_default();
-    assert!(detail.contains(r#""r000003" was changed since it was asked after"#), "{detail}");
-    assert!(detail.contains(r#""r000004" is on hold"#), "{detail}");
+        let run = until_run(&client, "done").await?;
+        assert_eq!(deleted(&client).await?, ids([5]));
+        assert_eq!((run.asked, run.missing, run.deleted), (40, 3, 1));
+        let detail = run.detail.unwrap_or_default();
+        assert!(detail.contains(r#""r000003" was changed since it was asked after"#), "{detail}");
+        assert!(detail.contains(r#""r000004" is on hold"#), "{detail}");
+        client
+            .batch_execute("SELECT tombstone.release('r000004', 'record'); SELECT tombstone.restore('r000005', 'record')")
+            .await?;
+    }
     Ok(())
 }
+
+const LISTS: &str = "
+    CREATE FUNCTION lists(ids text[]) RETURNS SETOF text LANGUAGE plpgsql SET search_path = public AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared(nextval('question'));
+        RETURN QUERY SELECT id FROM catalogue WHERE id = ANY (ids);
+    END
+    $$;";
 
 /// At each question of a pass in turn, some records vanish from the source, and those that were missing are back.
 #[tokio::test]
