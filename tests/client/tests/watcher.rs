@@ -241,7 +241,7 @@ async fn midway(server: &Server, database: &str) -> Result<(Client, Gate)> {
 
 // --- Size -------------------------------------------------------------------------------------------------------------------
 
-/// A pass keeps a batch in memory, not the table: the ids of 300,000 records alone would be some 20 MB, with what tells whether they
+/// A pass keeps a batch in memory, not the table: the ids of 300,000 records alone would be some 17 MB, with what tells whether they
 /// were changed twice as much.
 #[tokio::test]
 async fn ten_times_the_records_take_no_more_memory() -> Result<()> {
