@@ -50,7 +50,7 @@ COMMENT ON FUNCTION tombstone.preview IS
 CREATE FUNCTION tombstone.pause(relation regclass DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'pause_wrapper';
 COMMENT ON FUNCTION tombstone.pause IS
-    'Keeps expiry and purge away from a table that you own, or from all of them, from the next batch on.';
+    'Keeps expiry, purge and watchers'' passes away from a table that you own, or from all of them, from the next batch on.';
 
 CREATE FUNCTION tombstone.resume(relation regclass DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'resume_wrapper';
@@ -60,7 +60,7 @@ COMMENT ON FUNCTION tombstone.resume IS
 CREATE PROCEDURE tombstone.maintain(relation regclass DEFAULT NULL, max_runtime interval DEFAULT '5 min')
     LANGUAGE c AS 'MODULE_PATHNAME', 'maintain_wrapper';
 COMMENT ON PROCEDURE tombstone.maintain IS
-    'What a worker does, now: expires and purges what is due of the tables you own, and trims the log. Commits batch by batch; tells how far it is; stops at a cancellation, keeping what it has done.';
+    'What a worker does, now: expires and purges what is due of the tables you own, asks the sources of those whose pass is due, and trims the log. Commits batch by batch; tells how far it is; stops at a cancellation, keeping what it has done.';
 
 CREATE VIEW tombstone.backlog WITH (security_barrier) AS
 SELECT p.relation, p.action, p.records AS due, p.oldest,

@@ -4,7 +4,7 @@
 
 CREATE TABLE tombstone.watched (
     managed     integer      PRIMARY KEY REFERENCES tombstone.managed ON DELETE CASCADE,
-    probe       regprocedure NOT NULL,
+    probe       text         NOT NULL, -- not regprocedure, which pg_upgrade refuses
     every       interval     CHECK (every > interval '0'),
     batch       integer      NOT NULL CHECK (batch BETWEEN 1 AND 100000),
     max_missing numeric      NOT NULL CHECK (max_missing BETWEEN 0 AND 1),
@@ -17,7 +17,7 @@ CREATE TABLE tombstone.watched (
 COMMENT ON TABLE tombstone.watched IS
     'Which managed tables are watched, and how. Read it through the view tombstone.watches; change it with watch() and unwatch().';
 COMMENT ON COLUMN tombstone.watched.managed IS 'The managed table.';
-COMMENT ON COLUMN tombstone.watched.probe IS 'The function that asks the source: (ids text[]) → how many of them it has, or which.';
+COMMENT ON COLUMN tombstone.watched.probe IS 'The function that asks the source, by schema and name: (ids text[]) → how many of them it has, or which.';
 COMMENT ON COLUMN tombstone.watched.every IS 'How long after a pass the next one is due; NULL: none is by itself.';
 COMMENT ON COLUMN tombstone.watched.batch IS 'The most ids in one question.';
 COMMENT ON COLUMN tombstone.watched.max_missing IS 'The share of a batch or of a pass that may be missing; where more is, nothing is deleted.';
@@ -34,7 +34,7 @@ CREATE TABLE tombstone.vanished (
 );
 
 COMMENT ON TABLE tombstone.vanished IS
-    'What watchers have deleted: each pass asks whether the source has it again. An entry goes when its tombstone does.';
+    'What watchers have deleted: each pass asks whether the source has it again. An entry goes when its tombstone is found gone, or is older than the table''s retention.';
 COMMENT ON COLUMN tombstone.vanished.managed IS 'The managed table.';
 COMMENT ON COLUMN tombstone.vanished.id IS 'The record, as text.';
 COMMENT ON COLUMN tombstone.vanished.deleted_at IS 'The stamp of the watcher''s own deletion: one of somebody else''s is not taken back.';
@@ -55,6 +55,7 @@ CREATE TABLE tombstone.inquiry (
     questions   bigint  NOT NULL DEFAULT 0 CHECK (questions >= 0),
     rounds      bigint  NOT NULL DEFAULT 0 CHECK (rounds >= 0),
     kept        bigint  NOT NULL DEFAULT 0 CHECK (kept >= 0),
+    lost        bigint  NOT NULL DEFAULT 0 CHECK (lost >= 0),
     remarks     text[]  NOT NULL DEFAULT '{}'
 );
 
@@ -72,6 +73,7 @@ COMMENT ON COLUMN tombstone.inquiry.restored IS 'Records that it has again, and 
 COMMENT ON COLUMN tombstone.inquiry.questions IS 'Questions put to it.';
 COMMENT ON COLUMN tombstone.inquiry.rounds IS 'Rounds of questions, each known only from the answers to the one before.';
 COMMENT ON COLUMN tombstone.inquiry.kept IS 'Records that are missing, and were not deleted all the same.';
+COMMENT ON COLUMN tombstone.inquiry.lost IS 'Batches that could not be asked about.';
 COMMENT ON COLUMN tombstone.inquiry.remarks IS 'Which of them, and which batches could not be asked about, and why; the first few.';
 
 CREATE TABLE tombstone.batch (
@@ -105,6 +107,7 @@ CREATE TABLE tombstone.suspect (
     marks   text[]  NOT NULL,
     witness text,
     attempt integer NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    witnessed boolean NOT NULL DEFAULT false,
     PRIMARY KEY (run, batch),
     CONSTRAINT marks_pair_with_ids CHECK (cardinality(marks) = cardinality(ids))
 );
@@ -115,8 +118,9 @@ COMMENT ON COLUMN tombstone.suspect.run IS 'The run.';
 COMMENT ON COLUMN tombstone.suspect.batch IS 'The batch they were asked in; they are deleted together, as one deletion.';
 COMMENT ON COLUMN tombstone.suspect.ids IS 'The records.';
 COMMENT ON COLUMN tombstone.suspect.marks IS 'What tells whether a record was changed since, parallel to ids.';
-COMMENT ON COLUMN tombstone.suspect.witness IS 'A record of the same batch that the source has: it is asked after together with them, so that a source that is down is found out.';
-COMMENT ON COLUMN tombstone.suspect.attempt IS 'How often the last question about them was answered otherwise than expected.';
+COMMENT ON COLUMN tombstone.suspect.witness IS 'A record of the same batch that the source has: it is asked after once more just before they are, so that a source that is down is found out.';
+COMMENT ON COLUMN tombstone.suspect.attempt IS 'How often the last questions about them were answered otherwise than expected.';
+COMMENT ON COLUMN tombstone.suspect.witnessed IS 'Of an outside client''s run: whether the source has said that it has the witness still.';
 
 DO $$
 DECLARE
@@ -142,7 +146,7 @@ CREATE FUNCTION tombstone.watch(
 ) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'watch_wrapper';
 COMMENT ON FUNCTION tombstone.watch IS
-    'Has a managed table that you own watched, or watched otherwise than before: passes ask the source after every live record, and soft-delete what it has not. probe: a function (ids text[]) → bigint, how many of them it has, or → setof text, which; called with the table owner''s rights. The first pass is due at once. every NULL: only reconcile() asks. batch: the most ids in one question. max_missing: where a greater share of a batch or of all is missing, nothing is deleted. restore: whether what a watcher deleted is restored when the source has it again. strategy: level; level*, for many missing at random; tracker, fewest questions for more computing. timeout: for one question.';
+    'Has a managed table that you own watched, or watched otherwise than before: passes ask the source after every live record, and soft-delete what it has not. probe: a function (ids text[]) → bigint, how many of them it has, or → setof text, which; called with the table owner''s rights. The first pass is due at once. every NULL: only reconcile() asks. batch: the most ids in one question. max_missing: where a greater share of a batch or of all is missing, nothing is deleted. restore: whether what a watcher deleted is restored when the source has it again. strategy: level; level*, for many missing at random; tracker, fewest questions for more computing. timeout: for one question, at most 5 minutes.';
 
 CREATE FUNCTION tombstone.unwatch(relation regclass) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'unwatch_wrapper';
@@ -157,7 +161,7 @@ CREATE FUNCTION tombstone.reconcile(
 ) RETURNS TABLE (asked bigint, missing bigint, questions bigint, rounds bigint, outcome text, detail text)
     LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'reconcile_wrapper';
 COMMENT ON FUNCTION tombstone.reconcile IS
-    'Asks the source of a watched table that you own after these records now, and soft-deletes what it has not, in this transaction; NULL: after all. dry_run: only says what it would do. confirm: whatever share is missing. Outcomes: done; dry_run; refused, as too much is missing; failed, as the source could not be asked: then nothing was deleted.';
+    'Asks the source of a watched table that you own after these records now, and soft-deletes what it has not, in this transaction; NULL: after all. dry_run: only says what it would do. confirm: whatever share of the named ids is missing. Not in a transaction that keeps its snapshot (REPEATABLE READ), but as a dry run. Outcomes: done; dry_run; refused, as too much is missing; failed, as the source could not be asked: then nothing was deleted.';
 
 CREATE FUNCTION tombstone.reconcile_open(
     relation regclass,
@@ -167,7 +171,7 @@ CREATE FUNCTION tombstone.reconcile_open(
 ) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'reconcile_open_wrapper';
 COMMENT ON FUNCTION tombstone.reconcile_open IS
-    'Begins a run whose questions an outside client asks: for sources that the server cannot reach. Of these records of a managed table that you own, or of all. batch: the most ids in one question; as watch() has it, or 1000. confirm: delete whatever share is missing. Returns the run.';
+    'Begins a run whose questions an outside client asks: for sources that the server cannot reach. Of these records of a managed table that you own, or of all. batch: the most ids in one question; as watch() has it, or 1000. confirm: delete whatever share of the named ids is missing. Returns the run.';
 
 CREATE FUNCTION tombstone.reconcile_questions(run bigint, lim integer DEFAULT 100)
     RETURNS TABLE (question bigint, ids text[])
@@ -180,8 +184,13 @@ CREATE FUNCTION tombstone.reconcile_answer(run bigint, question bigint, present 
 COMMENT ON FUNCTION tombstone.reconcile_answer(bigint, bigint, bigint) IS
     'Answers a question of a run: so many of its ids are present in the source. True where it was taken; false where nobody needs it any more, as another client was faster. With the last answer of a batch its missing records are soft-deleted.';
 
+CREATE FUNCTION tombstone.reconcile_close(run bigint) RETURNS boolean
+    LANGUAGE c AS 'MODULE_PATHNAME', 'reconcile_close_wrapper';
+COMMENT ON FUNCTION tombstone.reconcile_close IS
+    'Ends a run of reconcile_open() that nobody is to go on with. What it has deleted stays deleted. False where it is over already.';
+
 CREATE VIEW tombstone.watches WITH (security_barrier) AS
-SELECT m.relation, w.probe, w.every, w.batch, w.max_missing, w.restore, w.strategy, w.timeout,
+SELECT m.relation, pg_catalog.to_regprocedure(w.probe || '(text[])') AS probe, w.every, w.batch, w.max_missing, w.restore, w.strategy, w.timeout,
        CASE WHEN w.every IS NOT NULL THEN w.due_at END AS due_at
 FROM tombstone.watched w
 JOIN tombstone.managed m USING (managed)
@@ -190,7 +199,7 @@ WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_
 
 COMMENT ON VIEW tombstone.watches IS 'The watched tables that you own (pg_monitor: all), and how each is watched.';
 COMMENT ON COLUMN tombstone.watches.relation IS 'The managed table.';
-COMMENT ON COLUMN tombstone.watches.probe IS 'The function that asks its source.';
+COMMENT ON COLUMN tombstone.watches.probe IS 'The function that asks its source; NULL: it is gone.';
 COMMENT ON COLUMN tombstone.watches.every IS 'How long after a pass the next one is due; NULL: none is by itself.';
 COMMENT ON COLUMN tombstone.watches.batch IS 'The most ids in one question.';
 COMMENT ON COLUMN tombstone.watches.max_missing IS 'The share of a batch or of a pass that may be missing.';
@@ -210,7 +219,7 @@ JOIN pg_catalog.pg_class c ON c.oid = m.relation
 WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 
 COMMENT ON VIEW tombstone.suspects IS
-    'Records of the tables you own that a source has not, and that are not deleted: their run is under way, was refused, or has failed. They stay until the next run of the table.';
+    'Records of the tables you own that a source has not, and that are not deleted: their run is under way, was refused, has failed, or was a dry run. They stay until the next pass over the table begins.';
 COMMENT ON COLUMN tombstone.suspects.run IS 'The run, as tombstone.runs has it.';
 COMMENT ON COLUMN tombstone.suspects.relation IS 'The managed table.';
 COMMENT ON COLUMN tombstone.suspects.id IS 'The record, as text.';

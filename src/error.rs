@@ -4,9 +4,6 @@
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 
-/// Where errors come from that we raise, as the server's log has it.
-pub const RAISED_BY: &str = "pg_tombstone";
-
 /// Ours, unless it is an answer to Postgres: a door's error is the report that Postgres raises as it stands.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
@@ -68,6 +65,11 @@ impl Error {
     /// 25001: not inside a transaction block.
     pub fn in_transaction(message: impl Into<String>) -> Self {
         Error::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message)
+    }
+
+    /// 40001: somebody else was faster.
+    pub fn changed(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message)
     }
 
     /// 08000: an outside source could not be asked, or has given no answer that can be.
@@ -173,7 +175,7 @@ fn class_of(code: PgSqlErrorCode) -> isize {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> ErrorReport {
-        let mut report = ErrorReport::new(error.code, error.message, RAISED_BY);
+        let mut report = ErrorReport::new(error.code, error.message, "pg_tombstone");
         if let Some(detail) = error.detail {
             report = report.set_detail(detail);
         }

@@ -95,11 +95,12 @@ fn passes_through(report: &ErrorReportWithLevel) -> bool {
         )
 }
 
-/// Whether this session was to stop what it is doing, and says so, or we do on its behalf. Others may raise the same SQLSTATE: a
-/// trigger, or another server whose own timeout was over.
+/// Whether this session was to stop what it is doing. Others raise the same SQLSTATE, and are known by where they do: another server
+/// whose own timeout was over, and whoever says so in PL/pgSQL. (PL/Python and the like raise anew what was raised inside of them.)
 fn is_cancellation(report: &ErrorReportWithLevel) -> bool {
-    const SAID_BY: [Option<&str>; 2] = [Some("ProcessInterrupts"), Some(crate::error::RAISED_BY)];
-    report.sql_error_code() == pgrx::PgSqlErrorCode::ERRCODE_QUERY_CANCELED && SAID_BY.contains(&report.function_name())
+    const OTHERS: [&str; 3] = ["pgfdw_report_error", "dblink_res_error", "exec_stmt_raise"];
+    let by_others = report.function_name().is_some_and(|name| OTHERS.contains(&name));
+    report.sql_error_code() == pgrx::PgSqlErrorCode::ERRCODE_QUERY_CANCELED && !by_others
 }
 
 /// What a subtransaction changes of the surroundings and must put back.

@@ -79,7 +79,12 @@ pub fn all_held(table: &Table) -> Result<Vec<String>> {
 
 /// The texts of those `keys` whose records are on hold.
 pub fn held_among(table: &Table, keys: &[Key]) -> Result<Vec<String>> {
-    let ids: Vec<String> = keys.iter().map(|key| key.text.clone()).collect();
+    held(table, &keys.iter().map(|key| key.text.as_str()).collect::<Vec<_>>())
+}
+
+/// Those of the ids, spelt as rows have them, whose records are on hold.
+pub fn held(table: &Table, ids: &[&str]) -> Result<Vec<String>> {
+    let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
     let arguments = [table.number.into(), DatumWithOid::from(ids)];
     acting_as(keeper(), || AMONG.with(|statement| statement.rows(&arguments, |row| Ok(row.get(1)?.unwrap_or_default()))))
 }

@@ -50,22 +50,31 @@ pub fn readable_keys(table: &Table, ids: &[&str]) -> Result<Vec<(usize, Key)>> {
 }
 
 /// Writes all of `keys`, in a subtransaction; returns those that a hold, a child, a privilege or a constraint refuses, by their
-/// places, found by halving.
-pub fn all_but_refused(keys: &[Key], write: &impl Fn(&[Key]) -> Result<u64>) -> Result<Vec<(usize, Error)>> {
+/// places, found by halving. What `stops` it is no verdict on a record, and ends it all.
+pub fn all_but_refused(
+    keys: &[Key],
+    stops: fn(&Error) -> bool,
+    write: &impl Fn(&[Key]) -> Result<u64>,
+) -> Result<Vec<(usize, Error)>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
     let Err(error) = attempt(|| write(keys)) else { return Ok(Vec::new()) };
-    if error.code() == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE {
-        return Err(error); // no verdict on a record: the table's triggers do not work
+    if stops(&error) {
+        return Err(error);
     }
     if keys.len() == 1 {
         return Ok(vec![(0, error)]);
     }
     let (left, right) = keys.split_at(keys.len() / 2);
-    let mut refused = all_but_refused(left, write)?;
-    refused.extend(all_but_refused(right, write)?.into_iter().map(|(place, error)| (left.len() + place, error)));
+    let mut refused = all_but_refused(left, stops, write)?;
+    refused.extend(all_but_refused(right, stops, write)?.into_iter().map(|(place, error)| (left.len() + place, error)));
     Ok(refused)
+}
+
+/// Whether it is the table's triggers that do not work, whichever its records.
+pub fn is_of_the_table(error: &Error) -> bool {
+    error.code() == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
 }
 
 /// What came of a write of one record's rows.

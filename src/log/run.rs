@@ -100,9 +100,12 @@ impl Statements {
                 [],
             ),
             prune: Statement::new(
-                "DELETE FROM tombstone.run
-                 WHERE ended IS NOT NULL AND (run <= $1 - 10000 OR at < clock_timestamp() - interval '30 days')",
-                [INT8OID],
+                "DELETE FROM tombstone.run WHERE run IN (
+                     SELECT run FROM tombstone.run
+                     WHERE ended IS NOT NULL
+                       AND (run <= (SELECT max(run) FROM tombstone.run) - 10000 OR at < clock_timestamp() - interval '30 days')
+                     FOR UPDATE SKIP LOCKED)",
+                [],
             ),
         }
     }
@@ -149,14 +152,15 @@ impl Run {
         with(|statements| statements.count.execute(&[self.number.into(), (taken as i64).into()]).map(drop))
     }
 
-    pub fn end(&self, outcome: &str, detail: Option<&str>) -> Result<()> {
-        with(|statements| statements.end.execute(&[self.number.into(), outcome.into(), detail.into()]).map(drop))
+    /// Ends it; false where it has ended.
+    pub fn end(&self, outcome: &str, detail: Option<&str>) -> Result<bool> {
+        with(|statements| Ok(statements.end.execute(&[self.number.into(), outcome.into(), detail.into()])? > 0))
     }
 }
 
 fn begun(managed: i32, action: &str, due: u64, how: fn(&Statements) -> &Statement) -> Result<Option<i64>> {
     let arguments = [managed.into(), action.into(), (due as i64).into()];
-    with(|statements| inserted(statements, how(statements), &arguments))
+    with(|statements| inserted(how(statements), &arguments))
 }
 
 /// Notes that `action` could not even begin.
@@ -171,16 +175,17 @@ pub fn note_refusal(managed: i32, action: &str, due: u64, most: i64) -> Result<(
 
 fn note(managed: i32, action: &str, due: u64, outcome: &str, detail: &str) -> Result<()> {
     let arguments = [managed.into(), action.into(), (due as i64).into(), outcome.into(), detail.into()];
-    with(|statements| inserted(statements, &statements.note, &arguments).map(drop))
+    with(|statements| inserted(&statements.note, &arguments).map(drop))
 }
 
-/// Inserts a run, if it may, and prunes those that nobody will ask for any more; returns its number.
-fn inserted(statements: &Statements, insert: &Statement, arguments: &[DatumWithOid]) -> Result<Option<i64>> {
-    let run = insert.rows(arguments, |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next();
-    if run.is_some() {
-        statements.prune.execute(&[run.into()])?;
-    }
-    Ok(run)
+/// Inserts a run, if it may; returns its number.
+fn inserted(insert: &Statement, arguments: &[DatumWithOid]) -> Result<Option<i64>> {
+    Ok(insert.rows(arguments, |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next())
+}
+
+/// Forgets the runs that nobody will ask for any more. Not for users' transactions, which may last.
+pub fn prune() -> Result<()> {
+    with(|statements| statements.prune.execute(&[]).map(drop))
 }
 
 /// Ends the runs whose processes are gone without having ended them.

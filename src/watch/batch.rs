@@ -6,6 +6,7 @@ use super::inquiry::Tally;
 use super::probe::{Answer, Probe};
 use super::safety::{self, Share};
 use crate::error::{Error, Result};
+use crate::lifecycle::hold;
 use crate::lifecycle::layout::Marked;
 use crate::table::Table;
 
@@ -66,9 +67,12 @@ impl Batch {
         }
     }
 
-    /// Why nothing may be deleted: too many of it are missing.
-    pub fn refusal(&self, most: Option<Share>) -> Option<String> {
-        safety::refusal(&self.title(), self.size(), self.missing()?.len() as u64, most)
+    /// Why nothing may be deleted: too many of it are missing. Of records on hold nothing follows, whatever the source says.
+    pub fn refusal(&self, table: &Table, most: Option<Share>) -> Result<Option<String>> {
+        let missing: Vec<&str> =
+            self.missing().unwrap_or_default().iter().filter_map(|place| self.ids.get(*place)).map(String::as_str).collect();
+        let held = if missing.is_empty() { 0 } else { hold::held(table, &missing)?.len() as u64 };
+        Ok(safety::refusal(&self.title(), self.size() - held, missing.len() as u64 - held, most))
     }
 
     /// Which records it is about, in words.

@@ -1,6 +1,7 @@
 //! The doors to watching: watch, unwatch. Who owns a table may have it watched.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use counting::Strategy;
 use pgrx::AnyNumeric;
@@ -10,8 +11,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::inquiry;
+use super::pages::Records;
 use super::probe::Probe;
-use super::watched::{self, Options};
+use super::watched::{self, Manner, Options};
 use crate::backend::identity::{caller, has_privileges_of};
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::reworded;
@@ -38,10 +40,9 @@ fn watch(
     let watch = || -> Result<()> {
         let table = owned_table(relation, LockFor::Reading)?;
         let probe = required("probe", probe)?;
-        let timeout = positive("timeout", required("timeout", timeout)?)?;
-        Probe::new(&table, probe, std::time::Duration::from_secs(1))?;
+        let timeout = patience(required("timeout", timeout)?)?;
         let options = Options {
-            probe,
+            probe: Probe::new(&table, probe, LONGEST_TIMEOUT)?,
             every: every.map(|every| positive("every", every)).transpose()?,
             batch: batch_size(required("batch", batch)?)?,
             max_missing: share(required("max_missing", max_missing)?)?,
@@ -82,6 +83,18 @@ pub fn owned_table(relation: Option<pg_sys::Oid>, what_for: LockFor) -> Result<R
         .detail("What its source has not is deleted with the table owner's rights."))
 }
 
+/// How a run that somebody asks for goes by `manner`: confirmed, whatever share of the records that he has named is missing. Of all
+/// there are, nobody confirms what he has not seen: 22023.
+pub fn confirmed(manner: Manner, confirm: Option<bool>, records: &Records) -> Result<Manner> {
+    match (confirm.unwrap_or(false), records) {
+        (false, _) => Ok(manner),
+        (true, Records::Named(_)) => Ok(Manner { max_missing: None, ..manner }),
+        (true, Records::All) => Err(Error::invalid("confirm needs the ids of the records that may be missing")
+            .detail("Without ids, all records are asked after; a source that is down has none of them.")
+            .hint("ids => ARRAY(SELECT id FROM tombstone.suspects WHERE run = …), once you have looked at them.")),
+    }
+}
+
 fn required<T>(argument: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::invalid(format!("{argument} must not be NULL")))
 }
@@ -108,6 +121,18 @@ fn strategy_of(name: &str) -> Result<Strategy> {
         let names = Strategy::ALL.map(|strategy| strategy.name()).join(", ");
         Error::invalid(format!("strategy must be one of {names}, not \"{name}\""))
     })
+}
+
+/// No question keeps a worker from its other tables for longer.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+fn patience(timeout: Interval) -> Result<Interval> {
+    let timeout = positive("timeout", timeout)?;
+    let days = i128::from(timeout.months()) * 30 + i128::from(timeout.days());
+    if days * 86_400_000_000 + i128::from(timeout.micros()) <= LONGEST_TIMEOUT.as_micros() as i128 {
+        return Ok(timeout);
+    }
+    Err(Error::invalid("timeout must be at most 5 minutes").hint("It is how long one question to the source may take."))
 }
 
 fn positive(argument: &str, interval: Interval) -> Result<Interval> {

@@ -45,6 +45,8 @@ pub struct Inquiry {
     /// Of a pass: the id up to which the phase has come.
     pub position: Option<String>,
     pub manner: Manner,
+    /// How many records there were to ask after when it began.
+    pub due: u64,
     pub tally: Tally,
 }
 
@@ -57,6 +59,8 @@ pub struct Tally {
     pub restored: u64,
     /// Missing, and not deleted all the same.
     pub kept: u64,
+    /// Batches that could not be asked about.
+    pub lost: u64,
     pub cost: Cost,
     /// Which were kept, which could not be asked about, and why.
     pub remarks: Vec<String>,
@@ -72,6 +76,7 @@ impl Tally {
         self.missing += more.missing;
         self.restored += more.restored;
         self.kept += more.kept;
+        self.lost += more.lost;
         self.cost.questions += more.cost.questions;
         self.cost.rounds += more.cost.rounds;
         more.remarks.into_iter().for_each(|remark| self.remark(remark));
@@ -79,8 +84,7 @@ impl Tally {
 
     /// How a run has ended that came to its end: where it could ask after nothing, it has failed.
     pub fn outcome(&self) -> &'static str {
-        let in_vain = self.asked + self.restored == 0 && !self.remarks.is_empty();
-        if in_vain { "failed" } else { "done" }
+        if self.lost > 0 && self.asked + self.restored == 0 { "failed" } else { "done" }
     }
 
     /// How many were deleted.
@@ -100,6 +104,12 @@ impl Tally {
     pub fn keep(&mut self, records: u64, remark: String) {
         self.kept += records;
         self.remark(remark);
+    }
+
+    /// A batch that could not be asked about, and why.
+    pub fn lose(&mut self, batch: &str, why: &str) {
+        self.lost += 1;
+        self.remark(format!("{batch} could not be asked about: {why}"));
     }
 
     pub fn remark(&mut self, remark: String) {
@@ -134,7 +144,7 @@ impl Statements {
     fn new() -> Self {
         use pg_sys::*;
         let under_way = "SELECT r.managed, i.phase, i.position, (i.max_missing * 1000000)::int4, i.strategy, i.restore,
-                                i.asked, i.missing, i.restored, i.kept, i.remarks, i.questions, i.rounds
+                                i.asked, i.missing, i.restored, i.kept, i.remarks, i.questions, i.rounds, r.due, i.lost
                          FROM tombstone.run r JOIN tombstone.inquiry i USING (run) WHERE r.run = $1 AND r.ended IS NULL";
         Statements {
             begin: Statement::new(
@@ -150,15 +160,15 @@ impl Statements {
             tally: Statement::new(
                 "UPDATE tombstone.inquiry
                  SET asked = asked + $2, missing = missing + $3, restored = restored + $4, kept = kept + $5,
-                     questions = questions + $6, rounds = rounds + $7, remarks = (remarks || $8)[1:$9]
+                     questions = questions + $6, rounds = rounds + $7, remarks = (remarks || $8)[1:$9], lost = lost + $10
                  WHERE run = $1",
-                [INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT4OID],
+                [INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT4OID, INT8OID],
             ),
             move_to: Statement::new(
                 "UPDATE tombstone.inquiry SET phase = $2, position = $3 WHERE run = $1",
                 [INT8OID, TEXTOID, TEXTOID],
             ),
-            // What an earlier run of the table has left for somebody to look at is old by now.
+            // What earlier runs of the table have left for somebody to look at is old by then.
             clear: Statement::new(
                 "DELETE FROM tombstone.suspect s USING tombstone.run r WHERE s.run = r.run AND r.managed = $1 AND r.ended IS NOT NULL",
                 [INT4OID],
@@ -197,10 +207,12 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
 pub fn begin(run: Run, phase: Phase, manner: &Manner) -> Result<()> {
     let most = manner.max_missing.map(|Share(millionths)| millionths as i32);
     let arguments = [run.number.into(), phase.name().into(), most.into(), manner.strategy.name().into(), manner.restore.into()];
-    with(|statements| {
-        statements.clear.execute(&[run.managed.into()])?;
-        statements.begin.execute(&arguments).map(drop)
-    })
+    with(|statements| statements.begin.execute(&arguments).map(drop))
+}
+
+/// What earlier runs of the table numbered `managed` have left for somebody to look at, goes: a pass begins.
+pub fn clear(managed: i32) -> Result<()> {
+    with(|statements| statements.clear.execute(&[managed.into()]).map(drop))
 }
 
 /// The inquiry of the run numbered `run`; `None` where there is none, or it has ended.
@@ -227,11 +239,13 @@ fn under_way(run: i64, statement: fn(&Statements) -> &Statement) -> Result<Optio
                     strategy: row.get::<String>(5)?.and_then(|name| Strategy::from_name(&name)).unwrap_or(Strategy::Level),
                     restore: row.get(6)?.unwrap_or_default(),
                 },
+                due: count(row.get(14)?),
                 tally: Tally {
                     asked: count(row.get(7)?),
                     missing: count(row.get(8)?),
                     restored: count(row.get(9)?),
                     kept: count(row.get(10)?),
+                    lost: count(row.get(15)?),
                     remarks: row.get(11)?.unwrap_or_default(),
                     cost: Cost { questions: count(row.get(12)?), rounds: count(row.get(13)?) },
                 },
@@ -251,7 +265,7 @@ pub fn open_pass(managed: i32) -> Result<Option<Run>> {
 
 /// Adds what a step has found.
 pub fn add(run: Run, tally: Tally) -> Result<()> {
-    let Tally { asked, missing, restored, kept, cost, remarks } = tally;
+    let Tally { asked, missing, restored, kept, lost, cost, remarks } = tally;
     let number = |count: u64| DatumWithOid::from(i64::try_from(count).unwrap_or(i64::MAX));
     let arguments = [
         run.number.into(),
@@ -263,6 +277,7 @@ pub fn add(run: Run, tally: Tally) -> Result<()> {
         number(cost.rounds),
         remarks.into(),
         (REMARKS as i32).into(),
+        number(lost),
     ];
     with(|statements| statements.tally.execute(&arguments).map(drop))
 }

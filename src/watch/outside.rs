@@ -1,4 +1,4 @@
-//! The doors for sources that only an outside client can ask: reconcile_open, reconcile_questions, reconcile_answer. What is to be
+//! The doors for sources that only an outside client can ask: reconcile_open, _questions, _answer, _close. What is to be
 //! asked next follows from a batch's ids and the answers so far, all of which are in `tombstone.batch`: so any client may go on
 //! where another one has stopped, and several may answer at once. Who answers has the run's row locked until his transaction ends.
 
@@ -13,12 +13,12 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
 use super::batch::{Batch, Cost, contradiction, ids_of};
-use super::door::{batch_size, owned_table};
+use super::door::{batch_size, confirmed, owned_table};
 use super::inquiry::{self, Inquiry, Phase, Tally};
 use super::pages::{Pages, Records};
 use super::probe::Answer;
-use super::suspects::{self, Rights, Suspects};
-use super::watched::{self, DEFAULT_BATCH, DEFAULT_MANNER, Manner};
+use super::suspects::{self, Last, Rights, Suspects};
+use super::watched::{self, DEFAULT_BATCH, DEFAULT_MANNER};
 use super::{retry, revival};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
@@ -41,7 +41,7 @@ struct Stored {
     answers: Vec<Option<i64>>,
 }
 
-/// What the number of a question says. The last question about suspects has no place: it comes after the search.
+/// What the number of a question says. The last questions about suspects have places of their own: they come after the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Number {
     batch: i32,
@@ -52,12 +52,24 @@ struct Number {
 /// So many attempts and questions a batch can have; both are far fewer.
 const ATTEMPTS: i64 = 1 << 6;
 const PLACES: i64 = 1 << 24;
-/// The place of the question that is asked once more before the deletion.
-const LAST: usize = PLACES as usize - 1;
+/// The places of the questions that are asked just before the deletion.
+const LAST: [(Last, usize); 2] = [(Last::Witness, PLACES as usize - 2), (Last::Missing, PLACES as usize - 1)];
 
 impl Number {
     fn encode(self) -> i64 {
         (i64::from(self.batch) * ATTEMPTS + i64::from(self.attempt)) * PLACES + self.place as i64
+    }
+
+    /// Of one of the last questions.
+    fn of_last(suspects: &Suspects) -> Number {
+        let next = suspects.next_question();
+        let place = LAST.iter().find(|(last, _)| *last == next).map_or(0, |(_, place)| *place);
+        Number { batch: suspects.batch, attempt: suspects.attempt, place }
+    }
+
+    /// Which of the last questions it is, if it is one.
+    fn last(self) -> Option<Last> {
+        LAST.iter().find(|(_, place)| *place == self.place).map(|(last, _)| *last)
     }
 
     /// `None` where no question has that number.
@@ -131,9 +143,10 @@ fn reconcile_open(
             Some(watched) => (watched.manner, watched.batch),
             None => (DEFAULT_MANNER, DEFAULT_BATCH),
         };
-        let manner = if confirm.unwrap_or(false) { Manner { max_missing: None, ..manner } } else { manner };
         let most = batch.map(batch_size).transpose()?.map_or(usual, |batch| batch.unsigned_abs() as usize);
         let records = Records::of(ids);
+        let manner = confirmed(manner, confirm, &records)?;
+        revival::forget_old(table.number)?;
         let run = Run::begin_waiting(table.number, "reconcile", records.count(&table)?)?;
         inquiry::begin(run, Phase::Missing, &manner)?;
         let mut number = 0;
@@ -221,13 +234,16 @@ fn questions_of_searches(inquiry: &Inquiry, lim: usize) -> Result<Vec<(i64, Vec<
 }
 
 fn last_questions(inquiry: &Inquiry, lim: usize) -> Result<Vec<(i64, Vec<String>)>> {
-    let mut all = suspects::all(inquiry.run)?;
-    fastrand::shuffle(&mut all);
-    let question = |suspects: Suspects| {
-        let number = Number { batch: suspects.batch, attempt: suspects.attempt, place: LAST };
-        (number.encode(), owned(suspects.question()))
-    };
-    Ok(all.into_iter().take(lim).map(question).collect())
+    let mut batches = suspects::numbers(inquiry.run)?;
+    fastrand::shuffle(&mut batches);
+    let mut questions = Vec::new();
+    for batch in batches.into_iter().take(lim) {
+        if let Some(suspects) = suspects::peek(inquiry.run, batch)? {
+            let question = owned(suspects.question(suspects.next_question()));
+            questions.push((Number::of_last(&suspects).encode(), question));
+        }
+    }
+    Ok(questions)
 }
 
 fn owned(ids: Vec<&str>) -> Vec<String> {
@@ -245,9 +261,9 @@ fn reconcile_answer(run: Option<i64>, question: Option<i64>, present: Option<i64
         let number = Number::decode(question)
             .ok_or_else(|| Error::undefined(format!("run {run} has no question {question}")).hint(ASK_FOR_QUESTIONS))?;
         let Some(inquiry) = inquiry::load(run)? else { return Ok(false) };
-        match (inquiry.phase, number.place) {
-            (Phase::Deleting, LAST) => confirm(&table, &inquiry, number, present),
-            (Phase::Deleting, _) | (_, LAST) => Ok(false),
+        match (inquiry.phase, number.last()) {
+            (Phase::Deleting, Some(last)) => confirm(&table, &inquiry, number, last, present),
+            (Phase::Deleting, None) | (_, Some(_)) => Ok(false),
             _ => count(&table, &inquiry, number, present),
         }
     };
@@ -304,14 +320,17 @@ fn count(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: i64) -> 
     }
 }
 
-/// The answer to the last question about suspects.
-fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: i64) -> Result<bool> {
+/// The answer to one of the last questions about suspects.
+fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, last: Last, present: i64) -> Result<bool> {
     let run = inquiry.run;
-    let suspects = suspects::one(run, number.batch)?.filter(|suspects| suspects.attempt == number.attempt);
-    let Some(suspects) = suspects else { return Ok(false) };
-    let present = require_possible(present, suspects.question().len())?;
+    let suspects = suspects::one(run, number.batch)?;
+    let Some(suspects) = suspects.filter(|suspects| (suspects.attempt, suspects.next_question()) == (number.attempt, last))
+    else {
+        return Ok(false);
+    };
+    let present = require_possible(present, suspects.question(last).len())?;
     inquiry::add(run, Tally::of_cost(Cost { questions: 1, rounds: 1 }))?;
-    let tally = match suspects.confirm(&Answer::Count(present)) {
+    let tally = match suspects.confirm(last, &Answer::Count(present)) {
         Err(_) if suspects.attempt + 1 < retry::TRIES => {
             suspects.fail(run)?;
             return Ok(true);
@@ -321,9 +340,14 @@ fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: i64) -
             tally.keep(suspects.size(), format!("{}: {}", suspects.title(), error.summary()));
             tally
         }
+        Ok(()) if last == Last::Witness => {
+            suspects.bear_witness(run)?;
+            return Ok(true);
+        }
         Ok(()) => {
             deletion::begin_anew();
-            let tally = suspects.delete(table, inquiry.manner.restore, Rights::of_caller(table))?;
+            let tally = suspects.delete(table, &inquiry.manner, Rights::of_caller(table))?;
+            deletion::begin_anew();
             run.count(suspects.size() - tally.kept)?;
             tally
         }
@@ -332,6 +356,20 @@ fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: i64) -
     inquiry::add(run, tally)?;
     end_if_over(run)?;
     Ok(true)
+}
+
+/// Ends a run that nobody is to go on with; false where it is over (the design has no such door: it would stay for 30 days).
+#[pg_extern(sql = false)]
+fn reconcile_close(run: Option<i64>) -> Result<bool, ErrorReport> {
+    let close = || -> Result<bool> {
+        let run = run.ok_or_else(|| Error::invalid("run must not be NULL"))?;
+        table_of(run, LockFor::Reading)?;
+        let Some(inquiry) = inquiry::load(run)? else { return Ok(false) };
+        inquiry::clear_batches(inquiry.run)?;
+        inquiry::clear_suspects(inquiry.run)?;
+        inquiry.run.end("ended", Some("closed before its last question was answered"))
+    };
+    close().map_err(Into::into)
 }
 
 impl Stored {
@@ -356,7 +394,7 @@ impl Stored {
             return Ok(true);
         }
         let mut tally = Tally::default();
-        tally.remark(format!("{} could not be asked about: {why}", self.title()));
+        tally.lose(&self.title(), why);
         inquiry::add(run, tally)?;
         self.remove(run)?;
         Ok(true)
@@ -372,7 +410,7 @@ impl Stored {
             if let Some(suspects) = Suspects::of(&batch, number) {
                 suspects.store(run)?;
             }
-            if let Some(why) = batch.refusal(inquiry.manner.max_missing) {
+            if let Some(why) = batch.refusal(table, inquiry.manner.max_missing)? {
                 return refuse(run, &why);
             }
         } else {
@@ -411,7 +449,11 @@ fn remove(run: Run, batch: i32) -> Result<()> {
 
 fn refuse(run: Run, why: &str) -> Result<()> {
     inquiry::clear_batches(run)?;
-    run.end("refused", Some(&format!("{why}; if they are gone indeed: reconcile_open(…, confirm => true)")))
+    run.end(
+        "refused",
+        Some(&format!("{why}; see tombstone.suspects for run {}, and confirm => true for those you name", run.number)),
+    )
+    .map(drop)
 }
 
 fn end_if_over(run: Run) -> Result<()> {
@@ -419,7 +461,7 @@ fn end_if_over(run: Run) -> Result<()> {
         return Ok(());
     }
     let Some(inquiry) = inquiry::load(run.number)? else { return Ok(()) };
-    run.end(inquiry.tally.outcome(), inquiry.tally.detail().as_deref())
+    run.end(inquiry.tally.outcome(), inquiry.tally.detail().as_deref()).map(drop)
 }
 
 fn stored(run: i64, batch: i32) -> Result<Option<Stored>> {
@@ -458,7 +500,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_says_which_question(batch in 1i32.., attempt in 0u32..ATTEMPTS as u32, place in 0usize..=LAST) {
+        fn a_number_says_which_question(batch in 1i32.., attempt in 0u32..ATTEMPTS as u32, place in 0usize..PLACES as usize) {
             let number = Number { batch, attempt, place };
             prop_assert_eq!(Number::decode(number.encode()), Some(number));
         }

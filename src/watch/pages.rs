@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::lifecycle::layout::{self, Live, Marked};
 use crate::lifecycle::readable_keys;
 use crate::table::Table;
+use crate::table::key::Key;
 
 pub enum Pages {
     /// What is left of those that were named.
@@ -41,21 +42,25 @@ impl Records {
     /// Those that are live. What names no record is none.
     pub fn live(&self, table: &Table) -> Result<Pages> {
         let Records::Named(ids) = self else { return Ok(Pages::After(None)) };
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let mut known = HashSet::new();
-        let mut keys: Vec<_> = readable_keys(table, &ids)?.into_iter().map(|(_, key)| key).collect();
-        keys.retain(|key| known.insert(key.text.clone()));
-        let records = table.evaluating(|| layout::of(table).live(table, Live::Among(&keys)))?;
-        Ok(Pages::Named(records))
+        let keys = keys(table, ids)?;
+        Ok(Pages::Named(table.evaluating(|| layout::of(table).live(table, Live::Among(&keys)))?))
     }
 
     /// Those that are tombstones of a watcher's.
     pub fn vanished(&self, table: &Table) -> Result<Pages> {
-        match self {
-            Records::All => Ok(Pages::After(None)),
-            Records::Named(ids) => Ok(Pages::Named(revival::among(table, ids.clone())?)),
-        }
+        let Records::Named(ids) = self else { return Ok(Pages::After(None)) };
+        let ids = keys(table, ids)?.into_iter().map(|key| key.text).collect();
+        Ok(Pages::Named(revival::among(table, ids)?))
     }
+}
+
+/// The keys that these ids name, each once.
+fn keys(table: &Table, ids: &[String]) -> Result<Vec<Key>> {
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut known = HashSet::new();
+    let mut keys: Vec<Key> = readable_keys(table, &ids)?.into_iter().map(|(_, key)| key).collect();
+    keys.retain(|key| known.insert(key.text.clone()));
+    Ok(keys)
 }
 
 impl Pages {

@@ -37,6 +37,7 @@ enum Returns {
 
 #[derive(Debug, Clone)]
 pub struct Probe {
+    name: String,
     /// The question, its parameter the ids.
     sql: String,
     returns: Returns,
@@ -61,16 +62,16 @@ thread_local! {
          FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = $1",
         [pg_sys::OIDOID, pg_sys::OIDOID],
     )));
+    static NAMED: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT to_regprocedure($1 || '(text[])')::oid", [pg_sys::TEXTOID],
+    )));
 }
 
 impl Probe {
-    /// The function `oid` as a probe for `table`; 22023 where it cannot be one, 42501 where the table's owner may not call it.
+    /// The function `oid` as a probe for `table`; 22023 where it cannot be one, 42501 where the table's owner may not call it, 55000
+    /// where there is no such function.
     pub fn new(table: &Table, oid: pg_sys::Oid, timeout: Duration) -> Result<Probe> {
-        let function = function(oid, table.owner)?.ok_or_else(|| {
-            Error::not_ready(format!("the probe of table {} is gone", table.title()))
-                .detail("The function was dropped.")
-                .hint("Name another one with tombstone.watch().")
-        })?;
+        let function = function(oid, table.owner)?.ok_or_else(|| gone(table))?;
         let name = qualified(&function.schema, &function.name);
         let title = quote_qualified_identifier(&function.schema, &function.name);
         let returns = match (function.returns, function.is_set) {
@@ -88,9 +89,25 @@ impl Probe {
         }
         let sql = match returns {
             Returns::Count => format!("SELECT {name}($1)::pg_catalog.int8"),
-            Returns::Ids => format!("SELECT p.id::pg_catalog.text FROM {name}($1) AS p (id)"),
+            // One more than there can be is enough to know that it names what it was not asked after.
+            Returns::Ids => {
+                format!("SELECT DISTINCT p.id::pg_catalog.text FROM {name}($1) AS p (id) LIMIT pg_catalog.cardinality($1) + 1")
+            }
         };
-        Ok(Probe { sql, returns, timeout })
+        Ok(Probe { name, sql, returns, timeout })
+    }
+
+    /// The same of a function that is known by its name.
+    pub fn named(table: &Table, name: &str, timeout: Duration) -> Result<Probe> {
+        let found = acting_as(keeper(), || {
+            NAMED.with(|statement| statement.rows(&[name.into()], |row| Ok(row.get::<pg_sys::Oid>(1)?)))
+        })?;
+        Probe::new(table, found.into_iter().flatten().next().ok_or_else(|| gone(table))?, timeout)
+    }
+
+    /// Its name, as `named` takes it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Asks which or how many of `ids` are there. An error leaves the transaction as it was before; a cancellation by somebody is
@@ -142,6 +159,12 @@ fn function(oid: pg_sys::Oid, owner: pg_sys::Oid) -> Result<Option<Function>> {
         })
     })?;
     Ok(found.into_iter().next())
+}
+
+fn gone(table: &Table) -> Error {
+    Error::not_ready(format!("the probe of table {} is gone", table.title()))
+        .detail("The function was dropped or renamed.")
+        .hint("Name another one with tombstone.watch().")
 }
 
 fn no_probe(name: &str) -> Error {

@@ -8,16 +8,17 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::batch::Batch;
-use super::door::owned_table;
+use super::door::{confirmed, owned_table};
 use super::inquiry::{self, Phase, Tally};
 use super::pages::Records;
 use super::suspects::{Rights, Suspects};
-use super::watched::{self, Manner, Watched};
+use super::watched::{self, Watched};
 use super::{retry, revival};
 use crate::backend::process;
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::rehearse;
-use crate::error::Result;
+use crate::backend::transaction::keeps_snapshot;
+use crate::error::{Error, Result};
 use crate::log::deletion;
 use crate::log::run::Run;
 use crate::table::Table;
@@ -58,18 +59,28 @@ fn reconcile(
     let reconcile = || -> Result<Line> {
         let table = owned_table(relation, LockFor::Writing)?;
         let Watched { probe, batch, manner } = watched::required(&table)?;
-        let manner = if confirm.unwrap_or(false) { Manner { max_missing: None, ..manner } } else { manner };
-        let records = Records::of(ids);
+        let (records, is_rehearsal) = (Records::of(ids), dry_run.unwrap_or(false));
+        if keeps_snapshot() && !is_rehearsal {
+            return Err(cannot_ask_anew());
+        }
+        let manner = confirmed(manner, confirm, &records)?;
+        revival::forget_old(table.number)?;
         let run = Run::begin(table.number, "reconcile", records.count(&table)?)?;
         inquiry::begin(run, Phase::Missing, &manner)?;
         let watched = Watched { probe, batch, manner };
         let mut asking = Asking { table, watched, tally: Tally::default(), found: Vec::new(), lost_in_a_row: 0 };
-        let is_rehearsal = dry_run.unwrap_or(false);
         let mut go = || asking.go(&records);
         let outcome = if is_rehearsal { rehearse(go)? } else { go()? };
         asking.report(run, outcome, is_rehearsal)
     };
     reconcile().map(TableIterator::once).map_err(Into::into)
+}
+
+/// 25001: a source within reach of the transaction's snapshot would say the same for ever.
+fn cannot_ask_anew() -> Error {
+    Error::in_transaction("reconcile() cannot delete in a transaction that keeps its snapshot")
+        .detail("What is to be deleted is asked after once more, and the answer must not be as old as the first.")
+        .hint("Use READ COMMITTED; or dry_run => true.")
 }
 
 struct Asking {
@@ -90,7 +101,7 @@ impl Asking {
         if let Some(stopped) = self.find_missing(records)? {
             return Ok(stopped);
         }
-        for suspects in std::mem::take(&mut self.found) {
+        for suspects in self.found.clone() {
             self.delete(&suspects)?;
         }
         Ok(Outcome::Done)
@@ -124,7 +135,7 @@ impl Asking {
             }
             self.tally.add(batch.tally());
             self.found.extend(Suspects::of(&batch, 0));
-            if let Some(why) = batch.refusal(self.watched.manner.max_missing) {
+            if let Some(why) = batch.refusal(&self.table, self.watched.manner.max_missing)? {
                 return Ok(Some(Outcome::Refused(why)));
             }
         }
@@ -141,7 +152,7 @@ impl Asking {
             }
             let Some(pause) = retry::pause(failures) else {
                 self.tally.add(Tally::of_cost(batch.take_cost()));
-                self.tally.remark(format!("{} could not be asked about: {}", batch.title(), error.summary()));
+                self.tally.lose(&batch.title(), &error.summary());
                 self.lost_in_a_row += 1;
                 let is_over = self.lost_in_a_row >= retry::LOST_IN_A_ROW;
                 return Ok(is_over.then(|| Outcome::Failed(format!("the source cannot be asked: {}", error.summary()))));
@@ -157,10 +168,8 @@ impl Asking {
     fn delete(&mut self, suspects: &Suspects) -> Result<()> {
         let mut failures = 0;
         loop {
-            self.tally.cost.questions += 1;
-            self.tally.cost.rounds += 1;
-            let answer = self.watched.probe.ask(&self.table, &suspects.question());
-            let Err(error) = answer.and_then(|answer| suspects.confirm(&answer)) else { break };
+            let asked = suspects.ask_once_more(&self.table, &self.watched.probe, &mut self.tally.cost);
+            let Err(error) = asked.flatten() else { break };
             failures += 1;
             if error.is_cancellation() {
                 return Err(error);
@@ -172,7 +181,9 @@ impl Asking {
             process::rest(pause);
         }
         deletion::begin_anew();
-        self.tally.add(suspects.delete(&self.table, self.watched.manner.restore, Rights::of_caller(&self.table))?);
+        let rights = Rights::of_caller(&self.table);
+        self.tally.add(suspects.delete(&self.table, &self.watched.manner, rights)?);
+        deletion::begin_anew();
         Ok(())
     }
 
@@ -183,11 +194,13 @@ impl Asking {
             Outcome::Refused(why) => ("refused", Some(why)),
             Outcome::Failed(why) => ("failed", Some(why)),
         };
-        let advice = (name == "refused").then(|| "if they are gone indeed: reconcile(…, confirm => true)".to_string());
+        let advice = (name == "refused")
+            .then(|| format!("see tombstone.suspects for run {}, and confirm => true for those you name", run.number));
         let detail = joined([why, advice, self.tally.detail()]);
         let noted = joined([is_rehearsal.then(|| "dry run".to_string()), detail.clone()]);
-        for suspects in self.found {
-            suspects.store(run)?;
+        // What was not deleted is for somebody to look at.
+        if is_rehearsal || name != "done" {
+            self.found.into_iter().try_for_each(|suspects| suspects.store(run))?;
         }
         let Tally { asked, missing, cost, .. } = self.tally;
         run.count(if is_rehearsal || name != "done" { 0 } else { self.tally.deleted() })?;

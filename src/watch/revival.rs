@@ -1,7 +1,7 @@
 //! What watchers have deleted, and whether the source has it again. `tombstone.vanished` is the list; who is on it and no tombstone
 //! of a watcher's any more (restored, purged, deleted anew by somebody) is struck off. Written in the keeper's name.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -12,10 +12,10 @@ use super::suspects::Rights;
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Marked, Standing};
 use crate::lifecycle::rows::Rows;
-use crate::lifecycle::{all_but_refused, readable_keys, seen};
+use crate::lifecycle::{all_but_refused, is_of_the_table, readable_keys, seen};
 use crate::log::account::{self, Account, Cause};
 use crate::table::Table;
 use crate::table::key::Key;
@@ -32,6 +32,7 @@ struct Statements {
     page: Statement,
     among: Statement,
     forget: Statement,
+    forget_old: Statement,
 }
 
 thread_local! {
@@ -50,6 +51,11 @@ impl Statements {
             among: Statement::new(
                 "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2) ORDER BY id",
                 [INT4OID, TEXTARRAYOID],
+            ),
+            forget_old: Statement::new(
+                "DELETE FROM tombstone.vanished v USING tombstone.managed m
+                 WHERE v.managed = $1 AND m.managed = $1 AND v.deleted_at < clock_timestamp() - least(m.retention, interval '4000 years')",
+                [INT4OID],
             ),
             forget: Statement::new("DELETE FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2)", [INT4OID, TEXTARRAYOID]),
         }
@@ -116,17 +122,35 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
             rights.to_write(table, || seen(table, || layout::of(table).restore(table, &Rows::Records(keys), Some(stamp))))
         };
         let account = Account { cause: Cause::Reconcile, reason: None, undoes: None };
-        let refused = account::on(account, || all_but_refused(&keys, &write))?;
-        for (place, error) in &refused {
-            tally.remark(format!("\"{}\" is in the source again, and was not restored: {}", ids[*place], error.summary()));
+        let stops = |error: &Error| is_of_the_table(error) || error.is_lock_timeout();
+        let refused: HashMap<usize, Error> =
+            account::on(account, || all_but_refused(&keys, stops, &write))?.into_iter().collect();
+        // What is none live by now, a trigger of the table has kept.
+        let standings = table.evaluating(|| layout::of(table).standings(table, &Rows::Records(&keys)))?;
+        let mut back = Vec::new();
+        for (place, (id, standing)) in ids.into_iter().zip(standings).enumerate() {
+            let why = match refused.get(&place) {
+                Some(error) => error.summary(),
+                None if standing != Some(Standing::Live) => "a trigger of the table has kept it".into(),
+                None => {
+                    back.push(id);
+                    continue;
+                }
+            };
+            tally.remark(format!("\"{id}\" is in the source again, and was not restored: {why}"));
         }
-        let is_refused: HashSet<usize> = refused.into_iter().map(|(place, _)| place).collect();
-        let back: Vec<String> =
-            ids.into_iter().enumerate().filter(|(place, _)| !is_refused.contains(place)).map(|(_, id)| id).collect();
         tally.restored += back.len() as u64;
         forget(table, back)?;
     }
+    if tally.restored > 0 && !table.redactions.is_empty() {
+        tally.remark("what redaction blanked of the restored is gone".into());
+    }
     Ok(tally)
+}
+
+/// Strikes off the list of the table numbered `managed` what its retention has purged by now.
+pub fn forget_old(managed: i32) -> Result<()> {
+    with(|statements| statements.forget_old.execute(&[managed.into()]).map(drop))
 }
 
 fn forget(table: &Table, ids: Vec<String>) -> Result<()> {

@@ -1,19 +1,20 @@
-//! Suspects: records of one batch that the source has not, as the search has found. Before they are deleted the source is asked
-//! after them once more, together with a witness: a record of the same batch that it has. All of it must be answered as the search
-//! says: a search that a changing source has misled is found out, and so is a source that is down and answers 0 to everything.
+//! Suspects: records of one batch that the source has not, as the search has found. Just before they are deleted the source is asked
+//! two more questions. After a witness, a record of the same batch that it has: so a source that is down, and answers 0 to everything, is
+//! found out. And after exactly what is to be deleted: so is a search that a source that changed meanwhile has misled.
 //!
 //! `tombstone.suspect` keeps them until then, also for somebody to look at. Written in the keeper's name.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiHeapTupleData;
 use pgrx::{Spi, pg_sys};
 
-use super::batch::Batch;
+use super::batch::{Batch, Cost};
 use super::inquiry::Tally;
-use super::probe::Answer;
+use super::probe::{Answer, Probe};
+use super::watched::Manner;
 use crate::backend::identity::{acting_as, caller};
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
@@ -21,7 +22,7 @@ use crate::backend::transaction;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Live, Lock};
 use crate::lifecycle::rows::Rows;
-use crate::lifecycle::{all_but_refused, hold, seen};
+use crate::lifecycle::{all_but_refused, hold, is_of_the_table, seen};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::stamp_argument;
 use crate::log::run::Run;
@@ -36,8 +37,17 @@ pub struct Suspects {
     /// What tells whether a record was changed since, parallel to `ids`.
     marks: Vec<String>,
     witness: Option<String>,
-    /// How often the last question about them was not answered as expected.
+    /// How often the last questions about them were not answered as expected.
     pub attempt: u32,
+    /// Of an outside client's run: whether the source has said that it has the witness still.
+    pub witnessed: bool,
+}
+
+/// The last questions, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    Witness,
+    Missing,
 }
 
 /// With which of the owner's rights rows are written.
@@ -70,8 +80,10 @@ impl Rights {
 struct Statements {
     insert: Statement,
     next: Statement,
-    all: Statement,
+    numbers: Statement,
+    peek: Statement,
     one: Statement,
+    witness: Statement,
     fail: Statement,
     remove: Statement,
     vanished: Statement,
@@ -84,7 +96,7 @@ thread_local! {
 impl Statements {
     fn new() -> Self {
         use pg_sys::*;
-        let select = "SELECT batch, ids, marks, witness, attempt FROM tombstone.suspect WHERE run = $1";
+        let select = "SELECT batch, ids, marks, witness, attempt, witnessed FROM tombstone.suspect WHERE run = $1";
         Statements {
             insert: Statement::new(
                 "INSERT INTO tombstone.suspect (run, batch, ids, marks, witness)
@@ -92,10 +104,15 @@ impl Statements {
                 [INT8OID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID],
             ),
             next: Statement::new(format!("{select} AND batch > $2 ORDER BY batch LIMIT 1"), [INT8OID, INT4OID]),
-            all: Statement::new(format!("{select} ORDER BY batch"), [INT8OID]),
+            numbers: Statement::new("SELECT batch FROM tombstone.suspect WHERE run = $1", [INT8OID]),
+            peek: Statement::new(format!("{select} AND batch = $2"), [INT8OID, INT4OID]),
             one: Statement::new(format!("{select} AND batch = $2 FOR UPDATE"), [INT8OID, INT4OID]),
+            witness: Statement::new(
+                "UPDATE tombstone.suspect SET witnessed = true WHERE run = $1 AND batch = $2",
+                [INT8OID, INT4OID],
+            ),
             fail: Statement::new(
-                "UPDATE tombstone.suspect SET attempt = attempt + 1 WHERE run = $1 AND batch = $2",
+                "UPDATE tombstone.suspect SET attempt = attempt + 1, witnessed = false WHERE run = $1 AND batch = $2",
                 [INT8OID, INT4OID],
             ),
             remove: Statement::new("DELETE FROM tombstone.suspect WHERE run = $1 AND batch = $2", [INT8OID, INT4OID]),
@@ -119,6 +136,7 @@ fn read(row: &SpiHeapTupleData) -> Result<Suspects> {
         marks: row.get(3)?.unwrap_or_default(),
         witness: row.get(4)?,
         attempt: row.get::<i32>(5)?.unwrap_or_default().unsigned_abs(),
+        witnessed: row.get(6)?.unwrap_or_default(),
     })
 }
 
@@ -127,12 +145,17 @@ pub fn next(run: Run, after: i32) -> Result<Option<Suspects>> {
     with(|statements| Ok(statements.next.rows(&[run.number.into(), after.into()], read)?.into_iter().next()))
 }
 
-/// All suspects of a run.
-pub fn all(run: Run) -> Result<Vec<Suspects>> {
-    with(|statements| statements.all.rows(&[run.number.into()], read))
+/// The batches of a run that have suspects.
+pub fn numbers(run: Run) -> Result<Vec<i32>> {
+    with(|statements| statements.numbers.rows(&[run.number.into()], |row| Ok(row.get(1)?.unwrap_or_default())))
 }
 
-/// Those of one batch, locked.
+/// Those of one batch.
+pub fn peek(run: Run, batch: i32) -> Result<Option<Suspects>> {
+    with(|statements| Ok(statements.peek.rows(&[run.number.into(), batch.into()], read)?.into_iter().next()))
+}
+
+/// The same, locked.
 pub fn one(run: Run, batch: i32) -> Result<Option<Suspects>> {
     with(|statements| Ok(statements.one.rows(&[run.number.into(), batch.into()], read)?.into_iter().next()))
 }
@@ -143,7 +166,14 @@ impl Suspects {
         let places = batch.missing().filter(|places| !places.is_empty())?;
         let pick = |of: &[String]| places.iter().filter_map(|place| of.get(*place)).cloned().collect();
         let witness = batch.present().into_iter().next();
-        Some(Suspects { batch: number, ids: pick(&batch.ids), marks: pick(&batch.marks), witness, attempt: 0 })
+        Some(Suspects {
+            batch: number,
+            ids: pick(&batch.ids),
+            marks: pick(&batch.marks),
+            witness,
+            attempt: 0,
+            witnessed: false,
+        })
     }
 
     /// Puts them by for a run; those numbered 0 get the next number.
@@ -152,6 +182,11 @@ impl Suspects {
         let arguments =
             [run.number.into(), number.into(), self.ids.into(), DatumWithOid::from(self.marks), self.witness.into()];
         with(|statements| statements.insert.execute(&arguments).map(drop))
+    }
+
+    /// Notes that the source has the witness still.
+    pub fn bear_witness(&self, run: Run) -> Result<()> {
+        with(|statements| statements.witness.execute(&[run.number.into(), self.batch.into()]).map(drop))
     }
 
     /// Notes that the source has answered otherwise than expected.
@@ -176,47 +211,80 @@ impl Suspects {
         }
     }
 
-    /// What is asked after once more.
-    pub fn question(&self) -> Vec<&str> {
-        self.ids.iter().chain(&self.witness).map(String::as_str).collect()
+    /// The ids of one of the last questions.
+    pub fn question(&self, last: Last) -> Vec<&str> {
+        match last {
+            Last::Witness => self.witness.as_deref().into_iter().collect(),
+            Last::Missing => self.ids.iter().map(String::as_str).collect(),
+        }
     }
 
-    /// That the source has the witness and nothing else.
-    pub fn confirm(&self, answer: &Answer) -> Result<()> {
-        let as_expected = match answer {
-            Answer::Count(count) => *count == u64::from(self.witness.is_some()),
-            Answer::Listed(ids) => ids.iter().eq(self.witness.as_ref()),
+    /// Which of the last questions comes next. Where none of a batch is there, as somebody has confirmed, there is no witness.
+    pub fn next_question(&self) -> Last {
+        if self.witness.is_none() || self.witnessed { Last::Missing } else { Last::Witness }
+    }
+
+    /// That the source answers as it did before: it has the witness, and nothing of what is missing.
+    pub fn confirm(&self, last: Last, answer: &Answer) -> Result<()> {
+        let present = match answer {
+            Answer::Count(count) => *count,
+            Answer::Listed(ids) => ids.len() as u64,
         };
-        if as_expected {
-            return Ok(());
+        match last {
+            Last::Witness if present != 1 => {
+                Err(Error::no_answer("the source lacks a record now that it had when it was asked before"))
+            }
+            Last::Missing if present != 0 => {
+                Err(Error::no_answer("the source has some of it, when it is asked once more just before it is deleted"))
+            }
+            _ => Ok(()),
         }
-        let word = "the source answers otherwise when it is asked once more about what is missing and one record that it had";
-        Err(Error::no_answer(word))
+    }
+
+    /// Asks the last questions; whether all of it is as before, or why not. An error: the source could not be asked.
+    pub fn ask_once_more(&self, table: &Table, probe: &Probe, cost: &mut Cost) -> Result<Result<()>> {
+        for last in [Last::Witness, Last::Missing] {
+            let ids = self.question(last);
+            if ids.is_empty() {
+                continue;
+            }
+            cost.questions += 1;
+            cost.rounds += 1;
+            let answer = probe.ask(table, &ids)?;
+            if let Err(why) = self.confirm(last, &answer) {
+                return Ok(Err(why));
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Deletes those that are live still, were not changed since they were asked after, and are not on hold; says what was kept. With
     /// `restore`, the next pass will ask whether they have re-appeared.
-    pub fn delete(&self, table: &Rc<Table>, restore: bool, rights: Rights) -> Result<Tally> {
+    pub fn delete(&self, table: &Rc<Table>, manner: &Manner, rights: Rights) -> Result<Tally> {
         let mut tally = Tally::default();
+        if self.witness.is_none() && manner.max_missing.is_some() {
+            tally.keep(self.size(), format!("{}: there is nothing of its batch that the source has", self.title()));
+            return Ok(tally);
+        }
         let keys = self.ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
         // Locked first, then looked at in a statement of its own, which sees what was committed before the locks were had.
         rights.to_write(table, || layout::of(table).find(table, &Rows::Records(&keys), Lock::Update))?;
-        let unchanged: HashSet<(String, String)> =
+        let unchanged: HashMap<String, String> =
             live(table, &keys)?.into_iter().map(|record| (record.id, record.mark)).collect();
         let held = hold::held_among(table, &keys)?;
         let mut candidates = Vec::new();
         for (key, mark) in keys.into_iter().zip(&self.marks) {
             let id = &key.text;
-            if !unchanged.contains(&(id.clone(), mark.clone())) {
+            if unchanged.get(id) != Some(mark) {
                 tally.keep(1, format!("\"{id}\" was changed since it was asked after"));
             } else if held.contains(id) {
                 tally.keep(1, format!("\"{id}\" is on hold"));
             } else {
-                candidates.push(key);
+                candidates.push((key, layout::rows_of_mark(mark)));
             }
         }
         let deleted = delete(table, candidates, rights, &mut tally)?;
-        if restore {
+        if manner.restore {
             remember(table, deleted)?;
         }
         Ok(tally)
@@ -227,20 +295,29 @@ fn live(table: &Table, keys: &[Key]) -> Result<Vec<layout::Marked>> {
     table.evaluating(|| layout::of(table).live(table, Live::Among(keys)))
 }
 
-/// Returns the ids of those that are deleted now.
-fn delete(table: &Rc<Table>, candidates: Vec<Key>, rights: Rights, tally: &mut Tally) -> Result<Vec<String>> {
-    let write =
-        |keys: &[Key]| rights.to_write(table, || seen(table, || layout::of(table).soft_delete(table, &Rows::Records(keys))));
+/// Deletes records that each have so many rows; returns the ids of those that are deleted now.
+fn delete(table: &Rc<Table>, candidates: Vec<(Key, u64)>, rights: Rights, tally: &mut Tally) -> Result<Vec<String>> {
+    let rows: HashMap<String, u64> = candidates.iter().map(|(key, rows)| (key.text.clone(), *rows)).collect();
+    let keys: Vec<Key> = candidates.into_iter().map(|(key, _)| key).collect();
+    let write = |keys: &[Key]| {
+        let written = rights.to_write(table, || seen(table, || layout::of(table).soft_delete(table, &Rows::Records(keys))))?;
+        // A version that has come meanwhile could not be locked before.
+        if written > keys.iter().filter_map(|key| rows.get(&key.text)).sum() {
+            return Err(Error::changed("it was changed since it was asked after"));
+        }
+        Ok(written)
+    };
     let account = Account { cause: Cause::Reconcile, reason: None, undoes: None };
-    let refused = account::on(account, || all_but_refused(&candidates, &write))?;
+    let stops = |error: &Error| is_of_the_table(error) || error.is_lock_timeout();
+    let refused = account::on(account, || all_but_refused(&keys, stops, &write))?;
     for (place, error) in &refused {
-        tally.keep(1, format!("\"{}\": {}", candidates[*place].text, error.summary()));
+        tally.keep(1, format!("\"{}\": {}", keys[*place].text, error.summary()));
     }
     let is_refused: HashSet<usize> = refused.into_iter().map(|(place, _)| place).collect();
     // What is live still, a trigger of the table kept alive.
-    let alive: HashSet<String> = live(table, &candidates)?.into_iter().map(|record| record.id).collect();
+    let alive: HashSet<String> = live(table, &keys)?.into_iter().map(|record| record.id).collect();
     let mut deleted = Vec::new();
-    for (_, key) in candidates.into_iter().enumerate().filter(|(place, _)| !is_refused.contains(place)) {
+    for (_, key) in keys.into_iter().enumerate().filter(|(place, _)| !is_refused.contains(place)) {
         if alive.contains(&key.text) {
             tally.keep(1, format!("\"{}\" was kept by a trigger of the table", key.text));
         } else {

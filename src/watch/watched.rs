@@ -40,7 +40,7 @@ pub struct Watched {
 
 /// What watch() is given, once it is checked.
 pub struct Options {
-    pub probe: pg_sys::Oid,
+    pub probe: Probe,
     pub every: Option<Interval>,
     pub batch: i32,
     pub max_missing: pgrx::AnyNumeric,
@@ -66,7 +66,7 @@ impl Statements {
         use pg_sys::*;
         Statements {
             of: Statement::new(
-                "SELECT probe::oid, batch, (max_missing * 1000000)::int4, restore, strategy, (extract(epoch FROM timeout) * 1000)::int8
+                "SELECT probe, batch, (max_missing * 1000000)::int4, restore, strategy, (extract(epoch FROM timeout) * 1000)::int8
                  FROM tombstone.watched WHERE managed = $1",
                 [INT4OID],
             ),
@@ -84,7 +84,7 @@ impl Statements {
                  ON CONFLICT (managed) DO UPDATE SET probe = EXCLUDED.probe, every = EXCLUDED.every, batch = EXCLUDED.batch,
                      max_missing = EXCLUDED.max_missing, restore = EXCLUDED.restore, strategy = EXCLUDED.strategy,
                      timeout = EXCLUDED.timeout, due_at = DEFAULT",
-                [INT4OID, OIDOID, INTERVALOID, INT4OID, NUMERICOID, BOOLOID, TEXTOID, INTERVALOID],
+                [INT4OID, TEXTOID, INTERVALOID, INT4OID, NUMERICOID, BOOLOID, TEXTOID, INTERVALOID],
             ),
             put_off: Statement::new(
                 "UPDATE tombstone.watched SET due_at = clock_timestamp() + least(every, interval '4000 years') WHERE managed = $1 AND every IS NOT NULL",
@@ -114,12 +114,12 @@ pub fn of(table: &Table) -> Result<Option<Watched>> {
                 max_missing: row.get::<i32>(3)?.map(|millionths| Share(millionths.unsigned_abs())),
                 restore: row.get(4)?.unwrap_or_default(),
             };
-            let probe = row.get(1)?.unwrap_or(pg_sys::InvalidOid);
+            let probe = row.get::<String>(1)?.unwrap_or_default();
             Ok((probe, timeout, row.get::<i32>(2)?.unwrap_or(1).unsigned_abs() as usize, manner))
         })
     })?;
     let Some((probe, timeout, batch, manner)) = rows.into_iter().next() else { return Ok(None) };
-    Ok(Some(Watched { probe: Probe::new(table, probe, timeout)?, batch, manner }))
+    Ok(Some(Watched { probe: Probe::named(table, &probe, timeout)?, batch, manner }))
 }
 
 /// The same of one that must be; 42704 where it is not.
@@ -142,7 +142,7 @@ pub fn due() -> Result<Vec<i32>> {
 pub fn set(number: i32, options: Options) -> Result<()> {
     let arguments = [
         number.into(),
-        options.probe.into(),
+        options.probe.name().into(),
         options.every.into(),
         options.batch.into(),
         options.max_missing.into(),

@@ -89,6 +89,14 @@ pub struct Marked {
     pub mark: String,
 }
 
+/// How many rows a record with this mark has.
+pub fn rows_of_mark(mark: &str) -> u64 {
+    1 + mark.matches(MARKS_APART).count() as u64
+}
+
+/// Between the rows of a mark: no row's own has it.
+const MARKS_APART: char = ';';
+
 /// What names a row that is due: the values of its id, and its version where the table has versions.
 pub type Row = Vec<pg_sys::Datum>;
 

@@ -170,6 +170,7 @@ impl Maintenance {
     /// Trims the log's events of these tables by event_retention: each table in a transaction of its own.
     fn trim(&self, is_meant: impl Fn(i32) -> bool) -> Result<()> {
         self.host.show("trimming the log");
+        self.host.transaction(run::prune)?;
         for table in self.host.transaction(all_managed)?.into_iter().filter(|table| is_meant(table.number)) {
             let Some(event_retention) = table.event_retention else { continue };
             let trimmed = self.host.transaction_of_any_length(|| {

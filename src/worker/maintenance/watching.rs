@@ -22,14 +22,13 @@ use crate::table::{Table, Terms, by_oid, terms_of};
 use crate::watch::batch::{Batch, Cost};
 use crate::watch::inquiry::{self, Inquiry, Phase, Tally};
 use crate::watch::pages::Pages;
+use crate::watch::probe::Probe;
 use crate::watch::suspects::{self, Rights, Suspects};
 use crate::watch::watched::{self, Watched};
 use crate::watch::{retry, revival};
 
 /// As runs have it.
 pub const ACTION: &str = "watch";
-
-const ONE_QUESTION: Cost = Cost { questions: 1, rounds: 1 };
 
 /// So many batches wait at most for another try: then a pass waits with them.
 const MOST_ASIDE: usize = 8;
@@ -52,21 +51,33 @@ struct Pass {
     /// What it is at, and the id up to which that has come.
     phase: Phase,
     position: Option<String>,
-    /// How many records there were to ask after, and how many have been answered for.
+    /// How many records there were to ask after when it began, and how many have been answered for.
     due: u64,
     asked: u64,
     batch: Option<Asked>,
     /// Batches that have failed, and are asked about again later.
     aside: Vec<Asked>,
     lost_in_a_row: u32,
-    /// Of the last questions: the batch before the one to be asked about, and how often that has failed.
-    suspects_after: i32,
-    failures: u32,
+    deleting: Deleting,
     told: Instant,
 }
 
-/// A batch, and how often its questions have failed.
+/// How far the last questions have come.
+#[derive(Default)]
+struct Deleting {
+    /// The batch before the one that is next.
+    after: i32,
+    /// How often in a row the source has answered otherwise than expected about that one.
+    answered_otherwise: u32,
+    /// What was left on the way, to be tried again at the end, and how often that was so.
+    left: Option<Error>,
+    times_left: u32,
+}
+
+/// A batch, by what table and watch it is asked about, and how often its questions have failed.
 struct Asked {
+    table: Rc<Table>,
+    probe: Probe,
     batch: Batch,
     failures: u32,
     again: Instant,
@@ -80,6 +91,8 @@ enum Step {
     Over,
     /// It is over for this process: the table is paused, watched otherwise or no more, or dropped.
     Left,
+    /// It cannot go on for now, because of this.
+    Stuck(Error),
 }
 
 /// What a step is about, as it is now.
@@ -175,6 +188,14 @@ impl Watching {
                     self.release(&pass);
                     return Ok(true);
                 }
+                Ok(Step::Stuck(error)) => {
+                    self.release(&pass);
+                    self.host.warn(
+                        &format!("{}: not all that is missing could be deleted yet: {}", self.name, error.summary()),
+                        None,
+                    );
+                    return Err(error);
+                }
                 // Somebody was in the way, or wanted it to stop: whoever comes next goes on with it.
                 Err(error) if error.is_cancellation() || error.is_transient() => {
                     self.release(&pass);
@@ -196,21 +217,13 @@ impl Watching {
         if asked.batch.missing().is_some() {
             return self.settle(pass, asked);
         }
-        match self.ask(pass, &mut asked.batch)? {
-            None => return Ok(Step::Left),
-            Some(Ok(())) => pass.batch = Some(asked),
-            Some(Err(error)) if error.is_cancellation() => return Err(error),
-            Some(Err(error)) => return self.put_aside(pass, asked, &error),
+        // Nothing of the table is locked while somebody outside thinks.
+        match self.transaction(|| Ok(asked.batch.ask(&asked.table, &asked.probe)))? {
+            Ok(()) => pass.batch = Some(asked),
+            Err(error) if error.is_cancellation() => return Err(error),
+            Err(error) => return self.put_aside(pass, asked, &error),
         }
         Ok(Step::On(Duration::ZERO))
-    }
-
-    /// Asks one question about a batch; `None`: nobody wants to know any more.
-    fn ask(&self, pass: &Pass, batch: &mut Batch) -> Result<Option<Result<()>>> {
-        self.transaction(|| {
-            let here = self.here(pass, LockFor::Reading)?;
-            Ok(here.map(|here| batch.ask(&here.table, &here.watched.probe)))
-        })
     }
 
     /// A batch that has failed: it is asked about again after a while, or given up.
@@ -223,7 +236,7 @@ impl Watching {
         }
         pass.lost_in_a_row += 1;
         let mut tally = Tally::of_cost(asked.batch.take_cost());
-        tally.remark(format!("{} could not be asked about: {}", asked.batch.title(), error.summary()));
+        tally.lose(&asked.batch.title(), &error.summary());
         self.transaction(|| inquiry::add(pass.run, tally))?;
         if pass.lost_in_a_row < retry::LOST_IN_A_ROW {
             return Ok(Step::On(Duration::ZERO));
@@ -243,14 +256,15 @@ impl Watching {
                 Phase::Reappeared => pages.next_vanished(&here.table, most)?,
                 _ => pages.next_live(&here.table, most)?,
             };
-            Ok(Some((Batch::new(page, here.inquiry.manner.strategy), pages)))
+            let (batch, again) = (Batch::new(page, here.inquiry.manner.strategy), Instant::now());
+            Ok(Some((Asked { table: here.table, probe: here.watched.probe, batch, failures: 0, again }, pages)))
         })?;
-        let Some((batch, pages)) = page else { return Ok(Step::Left) };
-        if batch.size() > 0 {
+        let Some((asked, pages)) = page else { return Ok(Step::Left) };
+        if asked.batch.size() > 0 {
             if let Pages::After(position) = pages {
                 pass.position = position;
             }
-            pass.batch = Some(Asked { batch, failures: 0, again: Instant::now() });
+            pass.batch = Some(asked);
             return Ok(Step::On(Duration::ZERO));
         }
         if !pass.aside.is_empty() {
@@ -268,30 +282,34 @@ impl Watching {
         Ok(Step::On(Duration::ZERO))
     }
 
-    /// Notes what has been found out about a batch.
+    /// Notes what has been found out about a batch; where too much of it is missing, that is the end of the pass.
     fn settle(&mut self, pass: &mut Pass, mut asked: Asked) -> Result<Step> {
         pass.lost_in_a_row = 0;
         let cost = Tally::of_cost(asked.batch.take_cost());
         let batch = &asked.batch;
-        let refusal = self.transaction(|| {
+        let settled = self.transaction(|| {
             let Some(here) = self.here(pass, LockFor::Writing)? else { return Ok(None) };
             inquiry::add(pass.run, cost)?;
+            inquiry::move_to(pass.run, pass.phase, pass.position.as_deref())?;
             if pass.phase == Phase::Reappeared {
                 inquiry::add(pass.run, revival::restore(&here.table, batch.present(), Rights::Maintenance)?)?;
-            } else {
-                inquiry::add(pass.run, batch.tally())?;
-                if let Some(suspects) = Suspects::of(batch, 0) {
-                    suspects.store(pass.run)?;
-                }
+                return Ok(Some(None));
             }
-            inquiry::move_to(pass.run, pass.phase, pass.position.as_deref())?;
-            let most = here.inquiry.manner.max_missing;
-            Ok(Some(Some(most).filter(|_| pass.phase == Phase::Missing).and_then(|most| batch.refusal(most))))
+            inquiry::add(pass.run, batch.tally())?;
+            if let Some(suspects) = Suspects::of(batch, 0) {
+                suspects.store(pass.run)?;
+            }
+            let refusal = batch.refusal(&here.table, here.inquiry.manner.max_missing)?;
+            if let Some(why) = &refusal {
+                pass.run.end("refused", Some(why))?;
+                watched::put_off(self.number)?;
+            }
+            Ok(Some(refusal))
         })?;
         pass.asked += batch.tally().asked;
-        match refusal {
+        match settled {
             None => Ok(Step::Left),
-            Some(Some(why)) => self.refuse(pass, &why),
+            Some(Some(why)) => Ok(self.tell_refusal(pass, &why)),
             Some(None) => Ok(Step::On(Duration::ZERO)),
         }
     }
@@ -299,65 +317,110 @@ impl Watching {
     /// Asks once more after what is missing of a batch, and deletes it.
     fn delete_next(&mut self, pass: &mut Pass) -> Result<Step> {
         let began = Instant::now();
-        let deleted = self.transaction(|| {
-            let Some(here) = self.here(pass, LockFor::Reading)? else { return Ok(Deleted::Left) };
-            let Some(suspects) = suspects::next(pass.run, pass.suspects_after)? else { return Ok(Deleted::NoMore) };
-            let answer = here.watched.probe.ask(&here.table, &suspects.question());
-            match answer.and_then(|answer| suspects.confirm(&answer)) {
-                Err(error) if error.is_cancellation() => Err(error),
-                Err(error) => Ok(Deleted::Not(suspects, error)),
-                Ok(()) => self.delete(pass, &suspects),
-            }
-        });
-        match deleted? {
-            Deleted::Left => Ok(Step::Left),
-            Deleted::NoMore => self.end(pass),
-            Deleted::Not(suspects, error) => self.delete_later(pass, suspects, &error),
-            Deleted::Some { batch, records, written } => {
-                (pass.suspects_after, pass.failures, pass.lost_in_a_row) = (batch, 0, 0);
+        let next = self.transaction(|| {
+            let Some(here) = self.here(pass, LockFor::Reading)? else { return Ok(None) };
+            Ok(Some((suspects::next(pass.run, pass.deleting.after)?, here)))
+        })?;
+        let Some((suspects, here)) = next else { return Ok(Step::Left) };
+        let Some(suspects) = suspects else { return self.end_or_begin_again(pass) };
+
+        // As for a batch: nothing of the table is locked meanwhile.
+        let mut cost = Cost::default();
+        let asked = self.transaction(|| Ok(suspects.ask_once_more(&here.table, &here.watched.probe, &mut cost)))?;
+        self.transaction(|| inquiry::add(pass.run, Tally::of_cost(cost)))?;
+        match asked {
+            Err(error) if error.is_cancellation() => return Err(error),
+            Err(error) => return Ok(self.leave(pass, &suspects, error)),
+            Ok(Err(why)) => return self.not_confirmed(pass, &suspects, &why),
+            Ok(Ok(())) => (),
+        }
+        match self.transaction(|| self.delete(pass, suspects.batch)) {
+            Err(error) if error.is_transient() => Ok(self.leave(pass, &suspects, error)),
+            Err(error) => Err(error),
+            Ok(None) => Ok(Step::Left),
+            Ok(Some((records, written))) => {
+                (pass.deleting.after, pass.deleting.answered_otherwise, pass.lost_in_a_row) = (suspects.batch, 0, 0);
                 let mut pace = Pace::new(settings::batch_time(), settings::rate());
-                Ok(Step::On(pace.after(records, written, began.elapsed())))
+                Ok(Step::On(pace.after(records as usize, written, began.elapsed())))
             }
         }
     }
 
-    /// Deletes suspects that the source has confirmed, unless somebody has ended the pass in the meantime.
-    fn delete(&self, pass: &Pass, suspects: &Suspects) -> Result<Deleted> {
-        let Some(here) = self.here(pass, LockFor::Writing)? else { return Ok(Deleted::Left) };
+    /// Deletes suspects that the source has confirmed, unless somebody has ended the pass in the meantime. Returns how many records,
+    /// and how many rows were written with all that followed from them.
+    fn delete(&self, pass: &Pass, batch: i32) -> Result<Option<(u64, u64)>> {
+        let Some(here) = self.here(pass, LockFor::Writing)? else { return Ok(None) };
+        let Some(suspects) = suspects::one(pass.run, batch)? else { return Ok(None) };
         let before = event::noted();
-        let mut tally = suspects.delete(&here.table, here.inquiry.manner.restore, Rights::Maintenance)?;
+        let tally = suspects.delete(&here.table, &here.inquiry.manner, Rights::Maintenance)?;
         let written = event::noted() - before;
         let records = suspects.size() - tally.kept;
-        tally.add(Tally::of_cost(ONE_QUESTION));
         pass.run.count(records)?;
         suspects.remove(pass.run)?;
         inquiry::add(pass.run, tally)?;
-        Ok(Deleted::Some { batch: suspects.batch, records: records as usize, written })
+        Ok(Some((records, written)))
     }
 
-    fn delete_later(&mut self, pass: &mut Pass, suspects: Suspects, error: &Error) -> Result<Step> {
-        pass.failures += 1;
-        let mut tally = Tally::of_cost(ONE_QUESTION);
-        let pause = retry::pause(pass.failures);
-        if pause.is_none() {
-            tally.keep(suspects.size(), format!("{}: {}", suspects.title(), error.summary()));
-            (pass.suspects_after, pass.failures) = (suspects.batch, 0);
+    /// The source answers otherwise than it did: asks again after a while, and after a few times lets the batch be.
+    fn not_confirmed(&mut self, pass: &mut Pass, suspects: &Suspects, why: &Error) -> Result<Step> {
+        pass.lost_in_a_row = 0;
+        pass.deleting.answered_otherwise += 1;
+        if let Some(pause) = retry::pause(pass.deleting.answered_otherwise) {
+            return Ok(Step::On(pause));
         }
-        self.transaction(|| inquiry::add(pass.run, tally))?;
-        Ok(Step::On(pause.unwrap_or_default()))
+        (pass.deleting.after, pass.deleting.answered_otherwise) = (suspects.batch, 0);
+        self.transaction(|| {
+            if inquiry::load(pass.run.number)?.is_none() {
+                return Ok(Step::Left);
+            }
+            let mut tally = Tally::default();
+            tally.keep(suspects.size(), format!("{}: {}", suspects.title(), why.summary()));
+            inquiry::add(pass.run, tally)?;
+            suspects.remove(pass.run)?;
+            Ok(Step::On(Duration::ZERO))
+        })
+    }
+
+    /// A batch that is locked by others, or about which the source could not be asked: on with the next one, and back at the end; unless
+    /// it looks as if the source could not be asked about anything.
+    fn leave(&mut self, pass: &mut Pass, suspects: &Suspects, error: Error) -> Step {
+        pass.deleting.after = suspects.batch;
+        pass.lost_in_a_row += u32::from(!error.is_transient());
+        pass.deleting.left = Some(error);
+        if pass.lost_in_a_row >= retry::LOST_IN_A_ROW {
+            pass.deleting.after = i32::MAX; // there is no use in the others
+        }
+        Step::On(Duration::ZERO)
+    }
+
+    /// All suspects have been seen to: it is over, unless some were left. These are tried again after a while; and after a few times
+    /// they are whoever's who goes on with the pass later.
+    fn end_or_begin_again(&mut self, pass: &mut Pass) -> Result<Step> {
+        let Some(error) = pass.deleting.left.take() else { return self.end(pass) };
+        let times_left = pass.deleting.times_left + 1;
+        pass.deleting = Deleting { times_left, ..Deleting::default() };
+        pass.lost_in_a_row = 0;
+        match retry::pause(times_left) {
+            Some(pause) => Ok(Step::On(pause)),
+            None => Ok(Step::Stuck(error)),
+        }
     }
 
     fn end(&mut self, pass: &Pass) -> Result<Step> {
-        let number = self.number;
         let ended = self.transaction(|| {
             let Some(inquiry) = inquiry::load(pass.run.number)? else { return Ok(None) };
             let (outcome, detail) = (inquiry.tally.outcome(), inquiry.tally.detail());
             pass.run.end(outcome, detail.as_deref())?;
             inquiry::clear_suspects(pass.run)?;
-            watched::put_off(number)?;
+            if outcome == "done" {
+                watched::put_off(self.number)?;
+            }
             Ok(Some((inquiry.tally, outcome, detail)))
         })?;
         let Some((tally, outcome, detail)) = ended else { return Ok(Step::Left) };
+        if outcome != "done" {
+            return Err(Error::no_answer(detail.unwrap_or_default()));
+        }
         let Tally { asked, cost, .. } = tally;
         let mut message = format!(
             "{}: {} of {asked} records deleted, after {} questions to their source",
@@ -368,31 +431,23 @@ impl Watching {
         if let Some(detail) = detail {
             message += &format!(": {detail}");
         }
-        if outcome == "failed" {
-            self.host.warn(&message, None)
-        } else {
-            self.host.tell(&message, None)
-        }
+        self.host.tell(&message, None);
         Ok(Step::Over)
     }
 
-    fn refuse(&mut self, pass: &Pass, why: &str) -> Result<Step> {
-        let number = self.number;
-        self.transaction(|| {
-            pass.run.end("refused", Some(why))?;
-            watched::put_off(number)
-        })?;
+    fn tell_refusal(&self, pass: &Pass, why: &str) -> Step {
         let hint = format!(
-            "See tombstone.suspects for run {}. If they are gone indeed: SELECT * FROM tombstone.reconcile('{}', confirm => true);",
-            pass.run.number, self.name
+            "Look at tombstone.suspects of run {run}. If they are gone indeed: SELECT * FROM tombstone.reconcile('{name}', ARRAY(SELECT id FROM tombstone.suspects WHERE run = {run}), confirm => true);",
+            run = pass.run.number,
+            name = self.name.replace('\'', "''"),
         );
         self.host.warn(&format!("{}: nothing is deleted: {why}", self.name), Some(&hint));
-        Ok(Step::Over)
+        Step::Over
     }
 
     fn fail(&self, pass: &Pass, why: &str) -> Result<()> {
         self.host.warn(&format!("{}: nothing more is asked: {why}", self.name), None);
-        self.transaction(|| pass.run.end("failed", Some(why)))
+        self.transaction(|| pass.run.end("failed", Some(why)).map(drop))
     }
 
     /// Leaves the pass to whoever comes next. That it cannot be noted is found out by then.
@@ -447,19 +502,6 @@ impl Pass {
     }
 }
 
-/// What came of the last question about suspects.
-enum Deleted {
-    /// So many are not live any more; `written` rows were, with all that followed from them.
-    Some {
-        batch: i32,
-        records: usize,
-        written: u64,
-    },
-    Not(Suspects, Error),
-    NoMore,
-    Left,
-}
-
 fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
     lock(relation, LockFor::Reading);
     if terms_of(number)?.is_none_or(|terms| is_paused(&terms)) {
@@ -467,18 +509,15 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
     }
     let table = by_oid(relation)?;
     let Some(watched) = watched::of(&table)? else { return Ok(None) };
-    let due = table.evaluating(|| layout::of(&table).count_live(&table))?.unsigned_abs();
     let run = match inquiry::open_pass(number)? {
         Some(run) if run.claim()? => run,
         Some(_) => return Ok(None), // another process is at it
-        None => {
-            let Some(run) = Run::begin_alone(number, ACTION, due)? else { return Ok(None) };
-            let phase = if watched.manner.restore { Phase::Reappeared } else { Phase::Missing };
-            inquiry::begin(run, phase, &watched.manner)?;
-            run
-        }
+        None => match begin_anew(&table, &watched)? {
+            Some(run) => run,
+            None => return Ok(None), // so it is by now
+        },
     };
-    let pass = inquiry::load(run.number)?.map(|Inquiry { phase, position, tally, .. }| Pass {
+    let pass = inquiry::load(run.number)?.map(|Inquiry { phase, position, due, tally, .. }| Pass {
         run,
         phase,
         position,
@@ -487,9 +526,20 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
         batch: None,
         aside: Vec::new(),
         lost_in_a_row: 0,
-        suspects_after: 0,
-        failures: 0,
+        deleting: Deleting::default(),
         told: Instant::now(),
     });
     Ok(pass)
+}
+
+fn begin_anew(table: &Table, watched: &Watched) -> Result<Option<Run>> {
+    inquiry::clear(table.number)?;
+    revival::forget_old(table.number)?;
+    let due = table.evaluating(|| layout::of(table).count_live(table))?.unsigned_abs();
+    let run = Run::begin_alone(table.number, ACTION, due)?;
+    let phase = if watched.manner.restore { Phase::Reappeared } else { Phase::Missing };
+    if let Some(run) = run {
+        inquiry::begin(run, phase, &watched.manner)?;
+    }
+    Ok(run)
 }

@@ -74,11 +74,11 @@ TABLE last_run;
 DELETE FROM source WHERE id::int BETWEEN 30 AND 39;
 SELECT tombstone.reconcile_open('record', batch => 25) AS run \gset
 SELECT answer(:run) > 0 AS answered;
-SELECT outcome, detail LIKE '%the source lacks %, and max_missing is 0.15; if they are gone indeed: reconcile_open(…, confirm => true)' AS says_why
+SELECT outcome, detail LIKE '%the source lacks %, and max_missing is 0.15; see tombstone.suspects for run ' || :run || '%' AS says_why
 FROM last_run;
 SELECT count(*) FROM tombstone.suspects;
 SELECT count(*) FROM record WHERE id BETWEEN 30 AND 39 AND deleted_at IS NOT NULL;
-SELECT tombstone.reconcile_open('record', (SELECT array_agg(id) FROM tombstone.suspects WHERE id::int BETWEEN 30 AND 39), confirm => true) AS run \gset
+SELECT tombstone.reconcile_open('record', ARRAY(SELECT id FROM tombstone.suspects WHERE id::int BETWEEN 30 AND 39), confirm => true) AS run \gset
 SELECT answer(:run) > 0 AS answered;
 SELECT missing = records AS all, outcome FROM last_run;
 
@@ -122,6 +122,28 @@ INSERT INTO source VALUES ('50');
 SELECT answer(:run);
 TABLE last_run;
 
+-- The same where its witness goes at that very moment: the two are asked after one by one.
+DELETE FROM source WHERE id = '50';
+SELECT tombstone.reconcile_open('record', '{50,51,52,53,54,55,56,57}') AS run \gset
+DO $$
+DECLARE
+    inquiry bigint := (SELECT max(run) FROM tombstone.runs);
+    asked record;
+BEGIN
+    LOOP
+        SELECT * INTO asked FROM tombstone.reconcile_questions(inquiry);
+        EXIT WHEN asked.question % 16777216 > 100; -- the search is over
+        PERFORM tombstone.reconcile_answer(inquiry, asked.question, (SELECT count(*) FROM source WHERE id = ANY (asked.ids)));
+    END LOOP;
+END $$;
+SELECT ids FROM tombstone.reconcile_questions(:run);
+INSERT INTO source VALUES ('50');
+DELETE FROM source WHERE id = '51';
+SELECT answer(:run);
+TABLE last_run;
+INSERT INTO source VALUES ('51');
+SELECT count(*) FROM record WHERE id IN (50, 51) AND deleted_at IS NOT NULL;
+
 -- Changed, deleted or held since it was asked after.
 DELETE FROM source WHERE id IN ('60', '61', '62', '63');
 SELECT tombstone.reconcile_open('record', (SELECT array_agg(id::text) FROM record WHERE id BETWEEN 51 AND 90)) AS run \gset
@@ -149,6 +171,7 @@ SELECT * FROM tombstone.reconcile_questions(NULL);
 SELECT * FROM tombstone.reconcile_questions(:run, 0);
 SELECT tombstone.reconcile_open('record', batch => 0);
 SELECT tombstone.reconcile_open('source');
+SELECT tombstone.reconcile_open('record', confirm => true);
 SELECT outcome FROM tombstone.runs WHERE run = :run;
 SELECT answer(:run);
 -- A pass of a watcher is no outside client's.
@@ -159,6 +182,13 @@ CALL tombstone.maintain('record');
 SELECT max(run) AS run FROM tombstone.runs \gset pass_
 SELECT tombstone.reconcile_answer(:pass_run, 1073741824, 1);
 
+-- What nobody is to go on with is closed, once.
+SELECT tombstone.reconcile_open('record') AS run \gset
+SELECT tombstone.reconcile_close(:run);
+SELECT tombstone.reconcile_close(:run);
+SELECT count(*) FROM tombstone.reconcile_questions(:run);
+SELECT outcome, detail FROM tombstone.runs WHERE run = :run;
+SELECT tombstone.reconcile_close(NULL);
 -- What is begun and never answered goes with the table.
 SELECT tombstone.reconcile_open('record') AS run \gset
 SELECT tombstone.release('61', 'record');

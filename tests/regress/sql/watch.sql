@@ -44,6 +44,7 @@ SELECT tombstone.watch('record', 'counted(text[])', max_missing => 'NaN');
 SELECT tombstone.watch('record', 'counted(text[])', restore => NULL);
 SELECT tombstone.watch('record', 'counted(text[])', strategy => 'guess');
 SELECT tombstone.watch('record', 'counted(text[])', timeout => '-1 s');
+SELECT tombstone.watch('record', 'counted(text[])', timeout => '301 s');
 -- What is no probe.
 SELECT tombstone.watch('record', 'lower(text)');
 SELECT tombstone.watch('record', 'array_to_string(anyarray, text)');
@@ -53,6 +54,11 @@ CREATE PROCEDURE procedure(ids text[]) LANGUAGE sql AS '';
 SELECT tombstone.watch('record', 'words(text[])');
 SELECT tombstone.watch('record', 'variable(text[])');
 SELECT tombstone.watch('record', 'procedure(text[])');
+-- What pg_upgrade refuses is in none of the extension's tables: a function's name is kept, not its number.
+SELECT attrelid::regclass, attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = 'tombstone'::regnamespace AND relkind = 'r'
+  AND atttypid IN ('regproc'::regtype, 'regprocedure'::regtype, 'regoper'::regtype, 'regoperator'::regtype, 'regconfig'::regtype,
+                   'regdictionary'::regtype, 'regcollation'::regtype, 'regnamespace'::regtype);
 -- It was none of these.
 SELECT probe, batch FROM tombstone.watches;
 
@@ -71,8 +77,20 @@ SELECT tombstone.watch('record', 'counted(text[])', batch => 50);
 -- Named by hand: what is missing, what is there, what is no record, what could be none; some of them twice. 2 of 9 are too many.
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{7,8,1,2,3,4,5,6,9,7,1000,x,NULL}');
 SELECT * FROM tombstone.suspects ORDER BY id;
--- Said, not done.
+-- Said, not done; what would go is to be looked at. What an earlier run has found is so as well, until a pass begins.
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', dry_run => true);
+TABLE last_run;
+SELECT * FROM tombstone.suspects ORDER BY run, id;
+-- Confirmed can only be what is named: no ids are all ids, and an outage has none of them.
+SELECT * FROM tombstone.reconcile('record', (SELECT array_agg(id) FROM tombstone.suspects WHERE run = 1000), confirm => true);
+SELECT asked, missing, outcome FROM tombstone.reconcile('record', ARRAY(SELECT id FROM tombstone.suspects WHERE run = 1000), confirm => true);
+-- A transaction that keeps its snapshot would not see a second answer.
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT * FROM tombstone.reconcile('record', '{1}');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT asked, missing, outcome FROM tombstone.reconcile('record', '{1}', dry_run => true);
+ROLLBACK;
 SELECT count(*) FROM record WHERE deleted_at IS NOT NULL;
 TABLE last_run;
 -- Done. What is deleted already is not asked after again, but for what the watcher itself has deleted.
@@ -85,7 +103,15 @@ SELECT relations, cause FROM tombstone.deletions WHERE cause = 'reconcile' ORDER
 SELECT outcome, count(*) FROM tombstone.undo((SELECT min(deletion) FROM tombstone.deletions WHERE cause = 'reconcile')) GROUP BY outcome;
 SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
 
--- One question a batch, and one more about what is missing, where the source says which it has.
+-- What the same transaction deletes after it is none of a watcher's business.
+DELETE FROM source WHERE id = '150';
+BEGIN;
+SELECT asked, missing, outcome FROM tombstone.reconcile('record');
+SELECT tombstone.soft_delete('151', 'record') > 0 AS deleted;
+COMMIT;
+SELECT relations, cause FROM tombstone.deletions ORDER BY deletion DESC LIMIT 2;
+
+-- One question a batch, and two more where something is missing, where the source says which it has.
 SELECT begin_anew(200);
 DELETE FROM source WHERE id IN ('7', '8', '111');
 SELECT tombstone.watch('record', 'listed(text[])', batch => 50);
@@ -136,9 +162,8 @@ TABLE last_run;
 SELECT count(*) FROM record WHERE deleted_at IS NOT NULL;
 -- Somebody has looked at them, and confirms it.
 SELECT id FROM tombstone.suspects ORDER BY id::int;
-SELECT asked, missing, outcome FROM tombstone.reconcile('record', (SELECT array_agg(id) FROM tombstone.suspects), confirm => true);
+SELECT asked, missing, outcome FROM tombstone.reconcile('record', ARRAY(SELECT id FROM tombstone.suspects), confirm => true);
 SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
-SELECT count(*) FROM tombstone.suspects;
 
 -- A little more than may be; exactly as many.
 SELECT begin_anew(100);
@@ -172,12 +197,23 @@ BEGIN
         -- One is missing, says the first answer; and then all are there, or none.
         WHEN 'contradicts' THEN RETURN cardinality(ids) - (cardinality(ids) = 10)::int;
         WHEN 'goes down' THEN RETURN CASE cardinality(ids) WHEN 10 THEN 9 ELSE 0 END;
-        -- Nobody reads records 3 and 5.
+        -- Somebody is at the door no more when it comes to the last questions.
+        WHEN 'goes down at last' THEN
+            IF cardinality(ids) < 4 THEN RAISE 'the source says 503'; END IF;
+            RETURN cardinality(ids) - ('1' = ANY (ids))::int;
+        WHEN 'is back' THEN RETURN cardinality(ids) - ('1' = ANY (ids))::int;
+        -- Nobody reads record 3.
         WHEN 'unreadable' THEN
             IF ids && '{3}' THEN RAISE 'record 3 is broken'; END IF;
             RETURN (SELECT count(*) FROM watching.source WHERE id = ANY (ids));
     END CASE;
     RETURN 0;
+END $$;
+-- The same by one that lists: so that the search has no small questions.
+CREATE FUNCTION odd_lists(ids text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM watching.odd(ids);
+    RETURN QUERY SELECT i FROM unnest(ids) i WHERE i <> '1';
 END $$;
 SELECT begin_anew(10);
 SELECT tombstone.watch('record', 'odd(text[])', timeout => '50 ms');
@@ -199,6 +235,8 @@ SET watching.how = 'goes down';
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
 CALL tombstone.maintain('record');
 TABLE last_run;
+-- The next pass is as due as this one was.
+SELECT due_at <= now() AS is_due FROM tombstone.watches;
 SELECT begin_anew(100);
 SELECT tombstone.watch('record', 'odd(text[])', batch => 10);
 SET watching.how = 'error';
@@ -208,6 +246,18 @@ SELECT count(*) FROM record WHERE deleted_at IS NOT NULL;
 -- One batch fails, the others do not.
 SET watching.how = 'unreadable';
 DELETE FROM source WHERE id IN ('4', '50');
+CALL tombstone.maintain('record');
+TABLE last_run;
+SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
+
+-- Down when it comes to the last questions: the pass waits, and goes on where it was.
+SELECT begin_anew(8);
+SELECT tombstone.watch('record', 'odd_lists(text[])');
+SET watching.how = 'goes down at last';
+CALL tombstone.maintain('record');
+TABLE last_run;
+SELECT id FROM tombstone.suspects;
+SET watching.how = 'is back';
 CALL tombstone.maintain('record');
 TABLE last_run;
 SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
@@ -254,7 +304,11 @@ SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', dry_ru
 CALL tombstone.maintain('record');
 TABLE last_run;
 SELECT id, body, deleted_at IS NOT NULL AS deleted FROM record WHERE id < 7 ORDER BY id;
+-- What is on hold is not counted: nothing follows from it, whatever share it is.
+SELECT tombstone.watch('record', 'counted(text[])', max_missing => 0.01);
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{1,7,8,9,10,11,12,13,14,15}');
 -- Nothing keeps them any more.
+SELECT tombstone.watch('record', 'changing(text[])');
 SELECT tombstone.release('1', 'record');
 DELETE FROM child;
 DROP TRIGGER keep ON record;
@@ -293,14 +347,32 @@ CALL tombstone.maintain('record');
 TABLE last_run;
 SELECT id, deleted_at IS NULL AS live FROM record WHERE id <= 6 ORDER BY id;
 SELECT id, op, cause FROM tombstone.replay(:'place', relations => '{record}') WHERE restored AND cause = 'reconcile' ORDER BY id;
--- By name; and not where nobody wants it.
+-- One that a trigger keeps from coming back comes back when it does not.
+CREATE TRIGGER keep BEFORE UPDATE ON record FOR EACH ROW WHEN (OLD.id = 4) EXECUTE FUNCTION keep();
 SELECT tombstone.release('4', 'record');
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{4}');
+DROP TRIGGER keep ON record;
+-- By name, however it is spelt; and not where nobody wants it.
 SELECT tombstone.watch('record', 'counted(text[])', restore => false);
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{4}');
 SELECT tombstone.watch('record', 'counted(text[])');
-SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{4}');
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{04}');
 SELECT id, deleted_at IS NULL AS live FROM record WHERE id <= 6 ORDER BY id;
 DROP INDEX record_body;
+-- What redaction has blanked does not come back with it.
+SELECT tombstone.configure('record', 'redact', '{"body": ""}');
+DELETE FROM source WHERE id = '50';
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
+INSERT INTO source VALUES ('50');
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{50}');
+SELECT body FROM record WHERE id = 50;
+-- The list of what a watcher has deleted does not outlast the tombstones.
+DELETE FROM source WHERE id IN ('51', '52');
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
+SELECT id FROM tombstone.vanished ORDER BY id;
+UPDATE tombstone.vanished SET deleted_at = deleted_at - interval '2 days' WHERE id <> '52';
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{60}');
+SELECT id FROM tombstone.vanished ORDER BY id;
 
 --
 -- Keys of several columns, versions, partitions
@@ -336,12 +408,14 @@ CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM ('2026-01-01') TO ('2026-0
 CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
 SELECT tombstone.manage('part', id => '{id}', notify => 'none');
 INSERT INTO part SELECT n, date '2026-01-01' + n FROM generate_series(1, 50) n;
+-- An id that two partitions have is asked after once.
+INSERT INTO part VALUES (45, '2026-02-27');
 SELECT begin_anew(50);
 DELETE FROM source WHERE id IN ('20', '45');
 SELECT tombstone.watch('part', 'counted(text[])', batch => 20);
 CALL tombstone.maintain('part');
 TABLE last_run;
-SELECT id FROM part WHERE deleted_at IS NOT NULL ORDER BY id;
+SELECT id, day FROM part WHERE deleted_at IS NOT NULL ORDER BY id, day;
 
 --
 -- Around it

@@ -64,6 +64,7 @@ RESET ROLE;
 SET ROLE watch_stranger;
 SELECT * FROM tombstone.reconcile_questions(:run);
 SELECT tombstone.reconcile_answer(:run, 1073741824, 0);
+SELECT tombstone.reconcile_close(:run);
 RESET ROLE;
 SET ROLE watch_member;
 SELECT ids FROM tombstone.reconcile_questions(:run);

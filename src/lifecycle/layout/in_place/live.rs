@@ -4,7 +4,7 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, pg_sys};
 
-use super::super::{Live, Marked};
+use super::super::{Live, MARKS_APART, Marked};
 use crate::error::Result;
 use crate::lifecycle::rows::{key_equals, keys_from};
 use crate::table::key::{Key, columns_of};
@@ -31,10 +31,7 @@ pub fn records(table: &Table, which: Live) -> Result<Vec<Marked>> {
 
 pub fn count(table: &Table) -> Result<i64> {
     let statement = table.statement(Purpose("live", "count", 0), || {
-        let what = match table.version {
-            Some(_) => format!("DISTINCT ({})", names(table)),
-            None => "*".into(),
-        };
+        let what = if one_row_each(table) { "*".into() } else { format!("DISTINCT ({})", names(table)) };
         (format!("SELECT pg_catalog.count({what}) FROM {} AS t WHERE {}", table.sql(), is_live(table)), vec![])
     });
     Ok(statement.rows(&[], |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next().unwrap_or_default())
@@ -62,11 +59,12 @@ fn build(table: &Table, which: Live) -> (String, Vec<pg_sys::Oid>) {
     let (names, table_sql) = (names(table), table.sql());
     // xmin is another one whenever the row was written, ctid whenever it was written or moved.
     let mark = "t.xmin::pg_catalog.text || t.ctid::pg_catalog.text";
-    let (mark, group) = match &table.version {
-        Some(version) => {
-            (format!("pg_catalog.string_agg({mark}, ',' ORDER BY t.{})", version.sql()), format!(" GROUP BY {names}"))
+    let (mark, group) = match one_row_each(table) {
+        true => (mark.to_string(), String::new()),
+        false => {
+            let order = table.version.as_ref().map_or("t.tableoid, t.ctid".into(), |version| format!("t.{}", version.sql()));
+            (format!("pg_catalog.string_agg({mark}, '{MARKS_APART}' ORDER BY {order})"), format!(" GROUP BY {names}"))
         }
-        None => (mark.to_string(), String::new()),
     };
     (format!("SELECT {names}, {mark} FROM {table_sql} AS t{from} WHERE {condition}{group} ORDER BY {names}{limit}"), types)
 }
@@ -80,6 +78,11 @@ fn arguments<'d>(table: &Table, which: Live) -> Vec<DatumWithOid<'d>> {
             key.chain([(most as i64).into()]).collect()
         }
     }
+}
+
+/// Whether a record is one row. In a partitioned table the uniqueness of its id is taken at its word.
+fn one_row_each(table: &Table) -> bool {
+    table.version.is_none() && !table.is_partitioned
 }
 
 fn names(table: &Table) -> String {
