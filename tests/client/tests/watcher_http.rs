@@ -129,6 +129,28 @@ async fn one_batch_fails_always() -> Result<()> {
     Ok(())
 }
 
+/// The same of a question that is asked once more: the others are deleted, and the pass comes to its end, or there would be no other.
+#[tokio::test]
+async fn one_last_question_fails_always() -> Result<()> {
+    let server = Server::private(OFTEN)?;
+    let (client, source) = mirror_of_source(&server, "last_fails", 30, "bigint").await?;
+    source.delete(&ids([5, 25]));
+    source.answers_only(0);
+    watch(&client, "batch => 10").await?;
+    until_so("the first question waits", async || Ok(source.requests() == 1)).await?;
+    while !is_deleting(&client).await? {
+        next_question(&source).await?;
+    }
+    source.fails_about(&id(5));
+    source.answers_all();
+    let run = until_run(&client, "done").await?;
+    assert_eq!((run.asked, run.missing, run.deleted), (30, 2, 1));
+    assert_eq!(deleted(&client).await?, ids([25]));
+    let detail = run.detail.unwrap_or_default();
+    assert!(detail.contains("r000005") && detail.contains("HTTP Error 500"), "{detail}");
+    Ok(())
+}
+
 /// More than may wait at once for another try.
 #[tokio::test]
 async fn some_requests_fail() -> Result<()> {
@@ -168,14 +190,9 @@ async fn server_killed_midway() -> Result<()> {
 async fn server_killed_near_the_end() -> Result<()> {
     let server = Server::private(OFTEN)?;
     let (client, source) = midway(&server, "near_the_end").await?;
-    // Question by question, up to the second of the last ones.
-    let mut last_ones = 0;
-    while last_ones < 2 {
-        let asked = source.requests();
-        source.answers_only(0);
-        until_so("the next question waits", async || Ok(source.requests() == asked + 1)).await?;
-        let phase: String = value(&client, "SELECT phase FROM tombstone.activity WHERE relation IS NOT NULL", &[]).await?;
-        last_ones += usize::from(phase == "watch: deleting");
+    // Question by question, up to the first deletion.
+    while deleted(&client).await?.is_empty() {
+        next_question(&source).await?;
     }
     assert_eq!(deleted(&client).await?, ids([5]));
     server.kill()?;
@@ -203,26 +220,26 @@ async fn server_killed_while_a_batch_waits_for_another_try() -> Result<()> {
     Ok(())
 }
 
-/// What was given up before is counted once.
+/// What was kept before is counted once.
 #[tokio::test]
-async fn server_killed_after_a_deletion_was_given_up() -> Result<()> {
+async fn server_killed_after_a_record_was_kept() -> Result<()> {
     let server = Server::private(OFTEN)?;
-    let (client, source) = mirror_of_source(&server, "given_up", 30, "SETOF text").await?;
+    let (client, source) = mirror_of_source(&server, "kept", 30, "bigint").await?;
     source.delete(&ids([5, 25]));
-    source.answers_only(3);
+    source.answers_only(0);
     watch(&client, "batch => 10").await?;
-    until_so("the last question about the first waits", async || Ok(source.requests() == 4)).await?;
-    source.fails_about(&id(5));
-    let is_about_second = || source.asked().last().is_some_and(|ids| ids.contains(&id(25)));
-    while !is_about_second() {
-        let asked = source.requests();
-        source.answers_only(0);
-        until_so("the next question waits", async || Ok(source.requests() == asked + 1)).await?;
+    until_so("the first question waits", async || Ok(source.requests() == 1)).await?;
+    while !is_deleting(&client).await? {
+        next_question(&source).await?;
+    }
+    source.put(&id(5));
+    while value::<i64>(&client, "SELECT kept FROM tombstone.inquiry", &[]).await? == 0 {
+        next_question(&source).await?;
     }
     server.kill()?;
     source.answers_all();
     server.start()?;
-    let client = server.connect("given_up").await?;
+    let client = server.connect("kept").await?;
     until_run(&client, "done").await?;
     let run = only_run(&client).await?;
     assert_eq!((run.asked, run.missing, run.deleted), (30, 2, 1));
@@ -307,6 +324,17 @@ async fn midway(server: &Server, database: &str) -> Result<(Client, Source)> {
     let asked: i64 = value(&client, "SELECT asked FROM tombstone.runs", &[]).await?;
     assert!(asked >= *SETTLED.end() as i64, "{asked}");
     Ok((client, source))
+}
+
+async fn is_deleting(client: &Client) -> Result<bool> {
+    Ok(value(client, "SELECT phase = 'deleting' FROM tombstone.inquiry", &[]).await?)
+}
+
+/// Has a question that waits answered, and waits until the next one does.
+async fn next_question(source: &Source) -> Result<()> {
+    let asked = source.requests();
+    source.answers_only(0);
+    until_so("the next question waits", async || Ok(source.requests() == asked + 1)).await
 }
 
 /// The same run comes to the right end, and asks after nothing again that was settled.
