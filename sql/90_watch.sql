@@ -84,13 +84,12 @@ CREATE TABLE tombstone.batch (
     marks    text[]   NOT NULL,
     attempt  integer  NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     answers  bigint[] NOT NULL DEFAULT '{}',
-    rounds   bigint   NOT NULL DEFAULT 0,
     PRIMARY KEY (run, batch),
     CONSTRAINT marks_pair_with_ids CHECK (cardinality(marks) = CASE WHEN is_live THEN cardinality(ids) ELSE 0 END)
 );
 
 COMMENT ON TABLE tombstone.batch IS
-    'Records that an outside client is being asked about: what is to be asked next follows from the ids and the answers so far.';
+    'Batches that outlive a process: those that an outside client is being asked about, where what is to be asked next follows from the ids and the answers so far; and those of a pass that have failed, and are to be asked about again.';
 COMMENT ON COLUMN tombstone.batch.run IS 'The run.';
 COMMENT ON COLUMN tombstone.batch.batch IS 'Counts the batches of a run.';
 COMMENT ON COLUMN tombstone.batch.is_live IS 'Whether these are live records, and not tombstones that may have re-appeared in the source.';
@@ -98,7 +97,6 @@ COMMENT ON COLUMN tombstone.batch.ids IS 'The records, in the order of their key
 COMMENT ON COLUMN tombstone.batch.marks IS 'What tells whether a live record was changed since, parallel to ids.';
 COMMENT ON COLUMN tombstone.batch.attempt IS 'How often answers have contradicted each other, and were thrown away.';
 COMMENT ON COLUMN tombstone.batch.answers IS 'How many are present, question by question; NULL: not answered yet.';
-COMMENT ON COLUMN tombstone.batch.rounds IS 'Rounds that were answered, also in earlier attempts.';
 
 CREATE TABLE tombstone.suspect (
     run     bigint  NOT NULL REFERENCES tombstone.inquiry ON DELETE CASCADE,
@@ -107,7 +105,7 @@ CREATE TABLE tombstone.suspect (
     marks   text[]  NOT NULL,
     witness text,
     attempt integer NOT NULL DEFAULT 0 CHECK (attempt >= 0),
-    witnessed boolean NOT NULL DEFAULT false,
+    confirmed boolean NOT NULL DEFAULT false,
     PRIMARY KEY (run, batch),
     CONSTRAINT marks_pair_with_ids CHECK (cardinality(marks) = cardinality(ids))
 );
@@ -118,9 +116,9 @@ COMMENT ON COLUMN tombstone.suspect.run IS 'The run.';
 COMMENT ON COLUMN tombstone.suspect.batch IS 'The batch they were asked in; they are deleted together, as one deletion.';
 COMMENT ON COLUMN tombstone.suspect.ids IS 'The records.';
 COMMENT ON COLUMN tombstone.suspect.marks IS 'What tells whether a record was changed since, parallel to ids.';
-COMMENT ON COLUMN tombstone.suspect.witness IS 'A record of the same batch that the source has: it is asked after once more just before they are, so that a source that is down is found out.';
+COMMENT ON COLUMN tombstone.suspect.witness IS 'A record of the same batch that the source has: it is asked after together with them, and then alone, so that a source that is down is found out.';
 COMMENT ON COLUMN tombstone.suspect.attempt IS 'How often the last questions about them were answered otherwise than expected.';
-COMMENT ON COLUMN tombstone.suspect.witnessed IS 'Of an outside client''s run: whether the source has said that it has the witness still.';
+COMMENT ON COLUMN tombstone.suspect.confirmed IS 'Of an outside client''s run: whether the first of these two questions was answered as expected.';
 
 DO $$
 DECLARE
@@ -177,12 +175,12 @@ CREATE FUNCTION tombstone.reconcile_questions(run bigint, lim integer DEFAULT 10
     RETURNS TABLE (question bigint, ids text[])
     LANGUAGE c ROWS 100 AS 'MODULE_PATHNAME', 'reconcile_questions_wrapper';
 COMMENT ON FUNCTION tombstone.reconcile_questions IS
-    'Questions of a run that may be asked now, in any order and all at once: how many of these ids does the source have? At most lim, of batches chosen at random, so that several clients mostly get different ones. None: the run is over.';
+    'Questions of a run that may be asked now, in any order and all at once: how many of these ids does the source have? At most lim, from a random one on, so that several clients mostly get different ones. None: the run is over.';
 
 CREATE FUNCTION tombstone.reconcile_answer(run bigint, question bigint, present bigint) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'reconcile_answer_wrapper';
 COMMENT ON FUNCTION tombstone.reconcile_answer(bigint, bigint, bigint) IS
-    'Answers a question of a run: so many of its ids are present in the source. True where it was taken; false where nobody needs it any more, as another client was faster. With the last answer of a batch its missing records are soft-deleted.';
+    'Answers a question of a run: so many of its ids are present in the source; NULL: it could not be asked, which after a few times means that its batch is left. True where it was taken; false where nobody needs it any more, as another client was faster. With the last answer of a batch its missing records are soft-deleted.';
 
 CREATE FUNCTION tombstone.reconcile_close(run bigint) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'reconcile_close_wrapper';

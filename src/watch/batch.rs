@@ -5,9 +5,11 @@ use counting::{Question, Search, Strategy};
 use super::inquiry::Tally;
 use super::probe::{Answer, Probe};
 use super::safety::{self, Share};
+use super::stored;
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
 use crate::lifecycle::layout::Marked;
+use crate::log::run::Run;
 use crate::table::Table;
 
 pub struct Batch {
@@ -37,9 +39,14 @@ impl Batch {
         Batch { ids, marks, strategy, search, answers: Vec::new(), listed: None, cost: Cost::default() }
     }
 
-    /// One whose search somebody else has led.
-    pub fn searched(records: Vec<Marked>, strategy: Strategy, search: Search) -> Batch {
-        Batch { search, ..Batch::new(records, strategy) }
+    /// The same, whose search somebody else has led.
+    pub fn searched(self, search: Search) -> Batch {
+        Batch { search, ..self }
+    }
+
+    /// Stores it for whoever goes on with the run; returns its number.
+    pub fn store(&self, run: Run, is_live: bool) -> Result<i32> {
+        stored::insert(run, is_live, self.ids.clone(), self.marks.clone())
     }
 
     /// How many records it is about.
@@ -77,11 +84,7 @@ impl Batch {
 
     /// Which records it is about, in words.
     pub fn title(&self) -> String {
-        match self.ids.as_slice() {
-            [first, .., last] => format!("records \"{first}\" to \"{last}\""),
-            [only] => format!("record \"{only}\""),
-            [] => "no records".into(),
-        }
+        title_of(&self.ids)
     }
 
     /// What it has taken since this was asked last.
@@ -123,6 +126,15 @@ impl Batch {
         }
         self.listed = Some(missing);
         Ok(())
+    }
+}
+
+/// Which records these are, in words.
+pub fn title_of(ids: &[String]) -> String {
+    match ids {
+        [first, .., last] => format!("records \"{first}\" to \"{last}\""),
+        [only] => format!("record \"{only}\""),
+        [] => "no records".into(),
     }
 }
 

@@ -23,5 +23,6 @@ mod reconcile;
 pub mod retry;
 pub mod revival;
 pub mod safety;
+pub mod stored;
 pub mod suspects;
 pub mod watched;

@@ -1,45 +1,32 @@
 //! The doors for sources that only an outside client can ask: reconcile_open, _questions, _answer, _close. What is to be
-//! asked next follows from a batch's ids and the answers so far, all of which are in `tombstone.batch`: so any client may go on
+//! asked next follows from a batch's ids and the answers so far, all of which are stored: so any client may go on
 //! where another one has stopped, and several may answer at once. Who answers has the run's row locked until his transaction ends.
 
 use std::rc::Rc;
 
-use counting::{Search, Strategy};
-use pgrx::datum::DatumWithOid;
+use counting::Search;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::spi::SpiHeapTupleData;
 
-use super::batch::{Batch, Cost, contradiction, ids_of};
+use super::batch::{Cost, ids_of};
 use super::door::{batch_size, confirmed, owned_table};
 use super::inquiry::{self, Inquiry, Phase, Tally};
 use super::pages::{Pages, Records};
 use super::probe::Answer;
+use super::stored::{self, Stored};
 use super::suspects::{self, Last, Rights, Suspects};
 use super::watched::{self, DEFAULT_BATCH, DEFAULT_MANNER};
 use super::{retry, revival};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, keeper};
-use crate::backend::transaction::with_memory;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::Marked;
 use crate::log::deletion;
 use crate::log::run::Run;
 use crate::table::{Table, by_number};
-
-/// A batch as it is stored.
-struct Stored {
-    number: i32,
-    is_live: bool,
-    ids: Vec<String>,
-    marks: Vec<String>,
-    attempt: u32,
-    /// One for each question asked so far, in their order; `None`: not answered yet.
-    answers: Vec<Option<i64>>,
-}
 
 /// What the number of a question says. The last questions about suspects have places of their own: they come after the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +40,7 @@ struct Number {
 const ATTEMPTS: i64 = 1 << 6;
 const PLACES: i64 = 1 << 24;
 /// The places of the questions that are asked just before the deletion.
-const LAST: [(Last, usize); 2] = [(Last::Witness, PLACES as usize - 2), (Last::Missing, PLACES as usize - 1)];
+const LAST: [(Last, usize); 2] = [(Last::All, PLACES as usize - 2), (Last::Witness, PLACES as usize - 1)];
 
 impl Number {
     fn encode(self) -> i64 {
@@ -79,54 +66,10 @@ impl Number {
     }
 }
 
-struct Statements {
-    insert: Statement,
-    numbers: Statement,
-    one: Statement,
-    answer: Statement,
-    start_over: Statement,
-    remove: Statement,
-    is_open: Statement,
-    table: Statement,
-}
-
 thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
-}
-
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            insert: Statement::new(
-                "INSERT INTO tombstone.batch (run, batch, is_live, ids, marks) VALUES ($1, $2, $3, $4, $5)",
-                [INT8OID, INT4OID, BOOLOID, TEXTARRAYOID, TEXTARRAYOID],
-            ),
-            numbers: Statement::new("SELECT batch FROM tombstone.batch WHERE run = $1", [INT8OID]),
-            one: Statement::new(
-                "SELECT batch, is_live, ids, marks, attempt, answers FROM tombstone.batch WHERE run = $1 AND batch = $2",
-                [INT8OID, INT4OID],
-            ),
-            answer: Statement::new(
-                "UPDATE tombstone.batch SET answers = $3, rounds = rounds + $4 WHERE run = $1 AND batch = $2",
-                [INT8OID, INT4OID, INT8ARRAYOID, INT8OID],
-            ),
-            start_over: Statement::new(
-                "UPDATE tombstone.batch SET answers = '{}', attempt = attempt + 1 WHERE run = $1 AND batch = $2",
-                [INT8OID, INT4OID],
-            ),
-            remove: Statement::new("DELETE FROM tombstone.batch WHERE run = $1 AND batch = $2", [INT8OID, INT4OID]),
-            is_open: Statement::new("SELECT 1 FROM tombstone.batch WHERE run = $1 LIMIT 1", [INT8OID]),
-            table: Statement::new(
-                "SELECT managed FROM tombstone.run WHERE run = $1 AND action = 'reconcile' AND pid IS NULL",
-                [INT8OID],
-            ),
-        }
-    }
-}
-
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+    static TABLE: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT managed FROM tombstone.run WHERE run = $1 AND action = 'reconcile' AND pid IS NULL", [pg_sys::INT8OID],
+    )));
 }
 
 /// Begins a run whose questions an outside client asks; returns its number (DESIGN §3).
@@ -149,12 +92,11 @@ fn reconcile_open(
         revival::forget_old(table.number)?;
         let run = Run::begin_waiting(table.number, "reconcile", records.count(&table)?)?;
         inquiry::begin(run, Phase::Missing, &manner)?;
-        let mut number = 0;
         if manner.restore {
-            number = store(run, number, false, records.vanished(&table)?, |pages| pages.next_vanished(&table, most))?;
+            store(run, false, records.vanished(&table)?, |pages| pages.next_vanished(&table, most))?;
         }
-        number = store(run, number, true, records.live(&table)?, |pages| pages.next_live(&table, most))?;
-        if number == 0 {
+        store(run, true, records.live(&table)?, |pages| pages.next_live(&table, most))?;
+        if !stored::any(run)? {
             run.end("done", Some("none of these is a live record"))?;
         }
         Ok(run.number)
@@ -162,28 +104,15 @@ fn reconcile_open(
     open().map_err(Into::into)
 }
 
-/// Stores batches, counted from `number` on; returns the number of the last.
-fn store(
-    run: Run,
-    mut number: i32,
-    is_live: bool,
-    mut pages: Pages,
-    next: impl Fn(&mut Pages) -> Result<Vec<Marked>>,
-) -> Result<i32> {
+/// Stores all batches there are.
+fn store(run: Run, is_live: bool, mut pages: Pages, next: impl Fn(&mut Pages) -> Result<Vec<Marked>>) -> Result<()> {
     loop {
         let page = next(&mut pages)?;
         if page.is_empty() {
-            return Ok(number);
+            return Ok(());
         }
-        number += 1;
-        let (ids, mut marks): (Vec<String>, Vec<String>) = page.into_iter().map(|record| (record.id, record.mark)).unzip();
-        if !is_live {
-            marks.clear();
-        }
-        with_memory(|| {
-            let arguments = [run.number.into(), number.into(), is_live.into(), ids.into(), marks.into()];
-            with(|statements| statements.insert.execute(&arguments).map(drop))
-        })?;
+        let (ids, marks) = page.into_iter().map(|record| (record.id, record.mark)).unzip();
+        stored::insert(run, is_live, ids, marks)?;
     }
 }
 
@@ -211,16 +140,12 @@ fn reconcile_questions(
 }
 
 fn questions_of_searches(inquiry: &Inquiry, lim: usize) -> Result<Vec<(i64, Vec<String>)>> {
-    let run = inquiry.run.number;
-    let mut batches =
-        with(|statements| statements.numbers.rows(&[run.into()], |row| Ok(row.get::<i32>(1)?.unwrap_or_default())))?;
-    fastrand::shuffle(&mut batches);
     let mut questions = Vec::new();
-    for number in batches {
+    for number in stored::some(inquiry.run, lim)? {
         if questions.len() >= lim {
             break;
         }
-        let Some(batch) = stored(run, number)? else { continue };
+        let Some(batch) = stored::one(inquiry.run, number)? else { continue };
         let (search, used) = batch.search(inquiry.manner.strategy)?;
         for (i, question) in search.questions().iter().enumerate() {
             if batch.answers.get(used + i).copied().flatten().is_none() {
@@ -234,10 +159,8 @@ fn questions_of_searches(inquiry: &Inquiry, lim: usize) -> Result<Vec<(i64, Vec<
 }
 
 fn last_questions(inquiry: &Inquiry, lim: usize) -> Result<Vec<(i64, Vec<String>)>> {
-    let mut batches = suspects::numbers(inquiry.run)?;
-    fastrand::shuffle(&mut batches);
     let mut questions = Vec::new();
-    for batch in batches.into_iter().take(lim) {
+    for batch in suspects::some(inquiry.run, lim)? {
         if let Some(suspects) = suspects::peek(inquiry.run, batch)? {
             let question = owned(suspects.question(suspects.next_question()));
             questions.push((Number::of_last(&suspects).encode(), question));
@@ -254,8 +177,10 @@ fn owned(ids: Vec<&str>) -> Vec<String> {
 #[pg_extern(sql = false)]
 fn reconcile_answer(run: Option<i64>, question: Option<i64>, present: Option<i64>) -> Result<bool, ErrorReport> {
     let answer = || -> Result<bool> {
-        let (Some(run), Some(question), Some(present)) = (run, question, present) else {
-            return Err(Error::invalid("run, question and present must not be NULL"));
+        let (Some(run), Some(question)) = (run, question) else {
+            return Err(
+                Error::invalid("run and question must not be NULL").hint("present may be: the source could not be asked.")
+            );
         };
         let table = table_of(run, LockFor::Writing)?;
         let number = Number::decode(question)
@@ -272,8 +197,11 @@ fn reconcile_answer(run: Option<i64>, question: Option<i64>, present: Option<i64
 
 const ASK_FOR_QUESTIONS: &str = "tombstone.reconcile_questions() lists those there are.";
 
+/// What a client means by NULL.
+const NOT_ASKED: &str = "the source could not be asked";
+
 /// 22023 where so many cannot be present of `asked`.
-fn require_possible(present: i64, asked: usize) -> Result<u64> {
+fn possible(present: i64, asked: usize) -> Result<u64> {
     u64::try_from(present).ok().filter(|present| *present <= asked as u64).ok_or_else(|| {
         Error::invalid(format!("present must be between 0 and {asked}, not {present}"))
             .detail(format!("The question is about {asked} ids."))
@@ -281,67 +209,70 @@ fn require_possible(present: i64, asked: usize) -> Result<u64> {
 }
 
 /// An answer to a question of a search.
-fn count(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: i64) -> Result<bool> {
+fn count(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: Option<i64>) -> Result<bool> {
     let run = inquiry.run;
-    let Some(mut batch) = stored(run.number, number.batch)?.filter(|batch| batch.attempt == number.attempt) else {
+    let Some(mut batch) = stored::one(run, number.batch)?.filter(|batch| batch.attempt == number.attempt) else {
         return Ok(false);
     };
     let (search, used) = batch.search(inquiry.manner.strategy)?;
-    let Some(question) = number.place.checked_sub(used).and_then(|place| search.questions().get(place)) else {
+    let question = number.place.checked_sub(used).and_then(|place| search.questions().get(place));
+    let Some(present) = present else {
+        return if question.is_some() { start_over(&batch, inquiry, NOT_ASKED) } else { Ok(false) };
+    };
+    let Some(question) = question else {
         // Of a round that is over: the same answer again is a client's second try, another one a source that changes.
         return match batch.answers.get(number.place).copied().flatten() {
-            Some(known) if known != present => batch.start_over(inquiry, "two answers to one question differ"),
+            Some(known) if known != present => start_over(&batch, inquiry, "two answers to one question differ"),
             _ => Ok(false),
         };
     };
-    require_possible(present, question.items())?;
+    possible(present, question.items())?;
     batch.answers.resize(used + search.questions().len(), None);
     match batch.answers[number.place] {
         Some(known) if known == present => return Ok(false),
-        Some(_) => return batch.start_over(inquiry, "two answers to one question differ"),
+        Some(_) => return start_over(&batch, inquiry, "two answers to one question differ"),
         None => batch.answers[number.place] = Some(present),
     }
     inquiry::add(run, Tally::of_cost(Cost { questions: 1, rounds: 0 }))?;
     if batch.answers.iter().any(Option::is_none) {
-        batch.store_answers(run, 0)?;
+        batch.store_answers(run)?;
         return Ok(true);
     }
     inquiry::add(run, Tally::of_cost(Cost { questions: 0, rounds: 1 }))?;
     match batch.search(inquiry.manner.strategy) {
-        Err(error) => batch.start_over(inquiry, &error.summary()),
+        Err(error) => start_over(&batch, inquiry, &error.summary()),
         Ok((search, _)) if search.missing().is_none() => {
-            batch.store_answers(run, 1)?;
+            batch.store_answers(run)?;
             Ok(true)
         }
         Ok((search, _)) => {
-            batch.decided(table, inquiry, search)?;
+            decided(batch, table, inquiry, search)?;
             Ok(true)
         }
     }
 }
 
 /// The answer to one of the last questions about suspects.
-fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, last: Last, present: i64) -> Result<bool> {
+fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, last: Last, present: Option<i64>) -> Result<bool> {
     let run = inquiry.run;
     let suspects = suspects::one(run, number.batch)?;
     let Some(suspects) = suspects.filter(|suspects| (suspects.attempt, suspects.next_question()) == (number.attempt, last))
     else {
         return Ok(false);
     };
-    let present = require_possible(present, suspects.question(last).len())?;
+    let confirmed = match present {
+        Some(present) => suspects.confirm(&Answer::Count(possible(present, suspects.question(last).len())?)),
+        None => Err(Error::no_answer(NOT_ASKED)),
+    };
     inquiry::add(run, Tally::of_cost(Cost { questions: 1, rounds: 1 }))?;
-    let tally = match suspects.confirm(last, &Answer::Count(present)) {
+    let tally = match confirmed {
         Err(_) if suspects.attempt + 1 < retry::TRIES => {
             suspects.fail(run)?;
             return Ok(true);
         }
-        Err(error) => {
-            let mut tally = Tally::default();
-            tally.keep(suspects.size(), format!("{}: {}", suspects.title(), error.summary()));
-            tally
-        }
-        Ok(()) if last == Last::Witness => {
-            suspects.bear_witness(run)?;
+        Err(error) => suspects.given_up(&error),
+        Ok(()) if !suspects.is_answered_with(last) => {
+            suspects.note_confirmed(run)?;
             return Ok(true);
         }
         Ok(()) => {
@@ -372,75 +303,42 @@ fn reconcile_close(run: Option<i64>) -> Result<bool, ErrorReport> {
     close().map_err(Into::into)
 }
 
-impl Stored {
-    /// The search as it stands, and how many answers the rounds that are over have taken.
-    fn search(&self, strategy: Strategy) -> Result<(Search, usize)> {
-        let answers: Vec<u64> = self.answers.iter().map_while(|answer| u64::try_from((*answer)?).ok()).collect();
-        Search::resume(self.ids.len(), strategy, &answers).map_err(|why| contradiction(&why))
+/// Throws the answers away, as they contradict each other; after a few attempts the batch is given up.
+fn start_over(batch: &Stored, inquiry: &Inquiry, why: &str) -> Result<bool> {
+    if batch.attempt + 1 < retry::TRIES {
+        batch.start_over(inquiry.run)?;
+        return Ok(true);
     }
+    let mut tally = Tally::default();
+    tally.lose(&batch.title(), why);
+    inquiry::add(inquiry.run, tally)?;
+    remove(inquiry.run, batch.number)?;
+    Ok(true)
+}
 
-    fn store_answers(&self, run: Run, rounds: i64) -> Result<()> {
-        let answers = DatumWithOid::from(self.answers.clone());
-        let arguments = [run.number.into(), self.number.into(), answers, rounds.into()];
-        with(|statements| statements.answer.execute(&arguments).map(drop))
-    }
-
-    /// Throws the answers away, as they contradict each other; after a few attempts the batch is given up.
-    fn start_over(&self, inquiry: &Inquiry, why: &str) -> Result<bool> {
-        let run = inquiry.run;
-        let arguments = [run.number.into(), self.number.into()];
-        if self.attempt + 1 < retry::TRIES {
-            with(|statements| statements.start_over.execute(&arguments).map(drop))?;
-            return Ok(true);
+/// What the search has found, is acted upon once all batches have been searched.
+fn decided(batch: Stored, table: &Rc<Table>, inquiry: &Inquiry, search: Search) -> Result<()> {
+    let run = inquiry.run;
+    let (number, is_live) = (batch.number, batch.is_live);
+    let batch = batch.into_batch(inquiry.manner.strategy).searched(search);
+    if is_live {
+        inquiry::add(run, batch.tally())?;
+        if let Some(suspects) = Suspects::of(&batch, number) {
+            suspects.store(run)?;
         }
-        let mut tally = Tally::default();
-        tally.lose(&self.title(), why);
-        inquiry::add(run, tally)?;
-        self.remove(run)?;
-        Ok(true)
-    }
-
-    /// What the search has found, is acted upon once all batches have been searched.
-    fn decided(self, table: &Rc<Table>, inquiry: &Inquiry, search: Search) -> Result<()> {
-        let run = inquiry.run;
-        let (number, is_live) = (self.number, self.is_live);
-        let batch = self.into_batch(inquiry.manner.strategy, search);
-        if is_live {
-            inquiry::add(run, batch.tally())?;
-            if let Some(suspects) = Suspects::of(&batch, number) {
-                suspects.store(run)?;
-            }
-            if let Some(why) = batch.refusal(table, inquiry.manner.max_missing)? {
-                return refuse(run, &why);
-            }
-        } else {
-            inquiry::add(run, revival::restore(table, batch.present(), Rights::of_caller(table))?)?;
+        if let Some(why) = batch.refusal(table, inquiry.manner.max_missing)? {
+            return refuse(run, &why);
         }
-        remove(run, number)
+    } else {
+        inquiry::add(run, revival::restore(table, batch.present(), Rights::of_caller(table))?)?;
     }
-
-    fn into_batch(self, strategy: Strategy, search: Search) -> Batch {
-        let marks = self.marks.into_iter().chain(std::iter::repeat(String::new()));
-        let records = self.ids.into_iter().zip(marks).map(|(id, mark)| Marked { id, mark }).collect();
-        Batch::searched(records, strategy, search)
-    }
-
-    fn title(&self) -> String {
-        match (self.ids.first(), self.ids.last()) {
-            (Some(first), Some(last)) => format!("records \"{first}\" to \"{last}\""),
-            _ => "no records".into(),
-        }
-    }
-
-    fn remove(&self, run: Run) -> Result<()> {
-        remove(run, self.number)
-    }
+    remove(run, number)
 }
 
 /// A batch that is searched or given up; after the last one it is asked once more about what is missing.
 fn remove(run: Run, batch: i32) -> Result<()> {
-    with(|statements| statements.remove.execute(&[run.number.into(), batch.into()]).map(drop))?;
-    if with(|statements| Ok(statements.is_open.execute(&[run.number.into()])? > 0))? {
+    stored::remove(run, batch)?;
+    if stored::any(run)? {
         return Ok(());
     }
     inquiry::move_to(run, Phase::Deleting, None)?;
@@ -464,23 +362,9 @@ fn end_if_over(run: Run) -> Result<()> {
     run.end(inquiry.tally.outcome(), inquiry.tally.detail().as_deref()).map(drop)
 }
 
-fn stored(run: i64, batch: i32) -> Result<Option<Stored>> {
-    let read = |row: &SpiHeapTupleData| {
-        Ok(Stored {
-            number: row.get(1)?.unwrap_or_default(),
-            is_live: row.get(2)?.unwrap_or_default(),
-            ids: row.get(3)?.unwrap_or_default(),
-            marks: row.get(4)?.unwrap_or_default(),
-            attempt: row.get::<i32>(5)?.unwrap_or_default().unsigned_abs(),
-            answers: row.get(6)?.unwrap_or_default(),
-        })
-    };
-    with(|statements| Ok(statements.one.rows(&[run.into(), batch.into()], read)?.into_iter().next()))
-}
-
 /// The table that a run is about, which the caller must own; 42704 where there is no such run.
 fn table_of(run: i64, what_for: LockFor) -> Result<Rc<Table>> {
-    let number = with(|statements| statements.table.rows(&[run.into()], |row| Ok(row.get::<i32>(1)?)))?;
+    let number = acting_as(keeper(), || TABLE.with(|statement| statement.rows(&[run.into()], |row| Ok(row.get::<i32>(1)?))))?;
     let table = match number.into_iter().flatten().next() {
         Some(number) => by_number(number)?,
         None => None,

@@ -175,7 +175,7 @@ impl Asking {
                 return Err(error);
             }
             let Some(pause) = retry::pause(failures) else {
-                self.tally.keep(suspects.size(), format!("{}: {}", suspects.title(), error.summary()));
+                self.tally.add(suspects.given_up(&error));
                 return Ok(());
             };
             process::rest(pause);

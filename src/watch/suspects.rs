@@ -1,9 +1,11 @@
 //! Suspects: records of one batch that the source has not, as the search has found. Just before they are deleted the source is asked
-//! two more questions. After a witness, a record of the same batch that it has: so a source that is down, and answers 0 to everything, is
-//! found out. And after exactly what is to be deleted: so is a search that a source that changed meanwhile has misled.
+//! two more questions: after all of them together with a witness, a record of the same batch that it has; and then after the witness
+//! alone. Both must be answered with one. So a search that a source that changed meanwhile has misled is found out; so is a source that is
+//! down, or that some of those who answer find empty: 0 is a wrong answer to either.
 //!
 //! `tombstone.suspect` keeps them until then, also for somebody to look at. Written in the keeper's name.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -14,6 +16,7 @@ use pgrx::{Spi, pg_sys};
 use super::batch::{Batch, Cost};
 use super::inquiry::Tally;
 use super::probe::{Answer, Probe};
+use super::stored::from_anywhere;
 use super::watched::Manner;
 use crate::backend::identity::{acting_as, caller};
 use crate::backend::query::Statement;
@@ -39,15 +42,16 @@ pub struct Suspects {
     witness: Option<String>,
     /// How often the last questions about them were not answered as expected.
     pub attempt: u32,
-    /// Of an outside client's run: whether the source has said that it has the witness still.
-    pub witnessed: bool,
+    /// Of an outside client's run: whether the first of the last questions was answered as expected.
+    pub confirmed: bool,
 }
 
 /// The last questions, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
+    /// After all suspects, and the witness.
+    All,
     Witness,
-    Missing,
 }
 
 /// With which of the owner's rights rows are written.
@@ -80,10 +84,11 @@ impl Rights {
 struct Statements {
     insert: Statement,
     next: Statement,
+    last: Statement,
     numbers: Statement,
     peek: Statement,
     one: Statement,
-    witness: Statement,
+    confirm: Statement,
     fail: Statement,
     remove: Statement,
     vanished: Statement,
@@ -96,7 +101,7 @@ thread_local! {
 impl Statements {
     fn new() -> Self {
         use pg_sys::*;
-        let select = "SELECT batch, ids, marks, witness, attempt, witnessed FROM tombstone.suspect WHERE run = $1";
+        let select = "SELECT batch, ids, marks, witness, attempt, confirmed FROM tombstone.suspect WHERE run = $1";
         Statements {
             insert: Statement::new(
                 "INSERT INTO tombstone.suspect (run, batch, ids, marks, witness)
@@ -104,15 +109,19 @@ impl Statements {
                 [INT8OID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID],
             ),
             next: Statement::new(format!("{select} AND batch > $2 ORDER BY batch LIMIT 1"), [INT8OID, INT4OID]),
-            numbers: Statement::new("SELECT batch FROM tombstone.suspect WHERE run = $1", [INT8OID]),
+            last: Statement::new("SELECT max(batch) FROM tombstone.suspect WHERE run = $1", [INT8OID]),
+            numbers: Statement::new(
+                "SELECT batch FROM tombstone.suspect WHERE run = $1 AND batch BETWEEN $2 AND $3 ORDER BY batch LIMIT $4",
+                [INT8OID, INT4OID, INT4OID, INT8OID],
+            ),
             peek: Statement::new(format!("{select} AND batch = $2"), [INT8OID, INT4OID]),
             one: Statement::new(format!("{select} AND batch = $2 FOR UPDATE"), [INT8OID, INT4OID]),
-            witness: Statement::new(
-                "UPDATE tombstone.suspect SET witnessed = true WHERE run = $1 AND batch = $2",
+            confirm: Statement::new(
+                "UPDATE tombstone.suspect SET confirmed = true WHERE run = $1 AND batch = $2",
                 [INT8OID, INT4OID],
             ),
             fail: Statement::new(
-                "UPDATE tombstone.suspect SET attempt = attempt + 1, witnessed = false WHERE run = $1 AND batch = $2",
+                "UPDATE tombstone.suspect SET attempt = attempt + 1, confirmed = false WHERE run = $1 AND batch = $2",
                 [INT8OID, INT4OID],
             ),
             remove: Statement::new("DELETE FROM tombstone.suspect WHERE run = $1 AND batch = $2", [INT8OID, INT4OID]),
@@ -136,7 +145,7 @@ fn read(row: &SpiHeapTupleData) -> Result<Suspects> {
         marks: row.get(3)?.unwrap_or_default(),
         witness: row.get(4)?,
         attempt: row.get::<i32>(5)?.unwrap_or_default().unsigned_abs(),
-        witnessed: row.get(6)?.unwrap_or_default(),
+        confirmed: row.get(6)?.unwrap_or_default(),
     })
 }
 
@@ -145,9 +154,9 @@ pub fn next(run: Run, after: i32) -> Result<Option<Suspects>> {
     with(|statements| Ok(statements.next.rows(&[run.number.into(), after.into()], read)?.into_iter().next()))
 }
 
-/// The batches of a run that have suspects.
-pub fn numbers(run: Run) -> Result<Vec<i32>> {
-    with(|statements| statements.numbers.rows(&[run.number.into()], |row| Ok(row.get(1)?.unwrap_or_default())))
+/// At most `most` of the batches of a run that have suspects, from a random one on.
+pub fn some(run: Run, most: usize) -> Result<Vec<i32>> {
+    with(|statements| from_anywhere(run, most, &statements.last, &statements.numbers))
 }
 
 /// Those of one batch.
@@ -172,7 +181,7 @@ impl Suspects {
             marks: pick(&batch.marks),
             witness,
             attempt: 0,
-            witnessed: false,
+            confirmed: false,
         })
     }
 
@@ -184,9 +193,9 @@ impl Suspects {
         with(|statements| statements.insert.execute(&arguments).map(drop))
     }
 
-    /// Notes that the source has the witness still.
-    pub fn bear_witness(&self, run: Run) -> Result<()> {
-        with(|statements| statements.witness.execute(&[run.number.into(), self.batch.into()]).map(drop))
+    /// Notes that the first of the last questions was answered as expected.
+    pub fn note_confirmed(&self, run: Run) -> Result<()> {
+        with(|statements| statements.confirm.execute(&[run.number.into(), self.batch.into()]).map(drop))
     }
 
     /// Notes that the source has answered otherwise than expected.
@@ -196,6 +205,13 @@ impl Suspects {
 
     pub fn remove(&self, run: Run) -> Result<()> {
         with(|statements| statements.remove.execute(&[run.number.into(), self.batch.into()]).map(drop))
+    }
+
+    /// What becomes of them where they cannot be deleted, because of `why`: they are left, and named.
+    pub fn given_up(&self, why: &Error) -> Tally {
+        let mut tally = Tally::default();
+        tally.keep(self.size(), format!("{}: {}", self.title(), why.summary()));
+        tally
     }
 
     /// How many they are.
@@ -213,49 +229,55 @@ impl Suspects {
 
     /// The ids of one of the last questions.
     pub fn question(&self, last: Last) -> Vec<&str> {
-        match last {
-            Last::Witness => self.witness.as_deref().into_iter().collect(),
-            Last::Missing => self.ids.iter().map(String::as_str).collect(),
-        }
+        let missing = self.ids.iter().filter(|_| last == Last::All);
+        missing.chain(&self.witness).map(String::as_str).collect()
     }
 
-    /// Which of the last questions comes next. Where none of a batch is there, as somebody has confirmed, there is no witness.
+    /// Which of the last questions comes next.
     pub fn next_question(&self) -> Last {
-        if self.witness.is_none() || self.witnessed { Last::Missing } else { Last::Witness }
+        if self.confirmed { Last::Witness } else { Last::All }
     }
 
-    /// That the source answers as it did before: it has the witness, and nothing of what is missing.
-    pub fn confirm(&self, last: Last, answer: &Answer) -> Result<()> {
+    /// Whether there is nothing to be asked after this one. Where none of a batch is there, as somebody has confirmed, there is no
+    /// witness.
+    pub fn is_answered_with(&self, last: Last) -> bool {
+        last == Last::Witness || self.witness.is_none()
+    }
+
+    /// That the source has the witness, and nothing of what is missing.
+    pub fn confirm(&self, answer: &Answer) -> Result<()> {
         let present = match answer {
             Answer::Count(count) => *count,
             Answer::Listed(ids) => ids.len() as u64,
         };
-        match last {
-            Last::Witness if present != 1 => {
-                Err(Error::no_answer("the source lacks a record now that it had when it was asked before"))
-            }
-            Last::Missing if present != 0 => {
+        match present.cmp(&u64::from(self.witness.is_some())) {
+            Ordering::Less => Err(Error::no_answer("the source lacks a record now that it had when it was asked before")),
+            Ordering::Greater => {
                 Err(Error::no_answer("the source has some of it, when it is asked once more just before it is deleted"))
             }
-            _ => Ok(()),
+            Ordering::Equal => Ok(()),
         }
     }
 
     /// Asks the last questions; whether all of it is as before, or why not. An error: the source could not be asked.
     pub fn ask_once_more(&self, table: &Table, probe: &Probe, cost: &mut Cost) -> Result<Result<()>> {
-        for last in [Last::Witness, Last::Missing] {
-            let ids = self.question(last);
-            if ids.is_empty() {
-                continue;
-            }
+        for last in [Last::All, Last::Witness] {
             cost.questions += 1;
             cost.rounds += 1;
-            let answer = probe.ask(table, &ids)?;
-            if let Err(why) = self.confirm(last, &answer) {
-                return Ok(Err(why));
+            let answer = probe.ask(table, &self.question(last))?;
+            let confirmed = self.confirm(&answer);
+            if confirmed.is_err() || self.is_answered_with(last) {
+                return Ok(confirmed);
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Whether the source answers at all, if only after the witness.
+    pub fn source_answers(&self, table: &Table, probe: &Probe, cost: &mut Cost) -> bool {
+        cost.questions += 1;
+        cost.rounds += 1;
+        probe.ask(table, &self.question(Last::Witness)).is_ok()
     }
 
     /// Deletes those that are live still, were not changed since they were asked after, and are not on hold; says what was kept. With

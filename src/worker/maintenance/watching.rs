@@ -23,6 +23,7 @@ use crate::watch::batch::{Batch, Cost};
 use crate::watch::inquiry::{self, Inquiry, Phase, Tally};
 use crate::watch::pages::Pages;
 use crate::watch::probe::Probe;
+use crate::watch::stored;
 use crate::watch::suspects::{self, Rights, Suspects};
 use crate::watch::watched::{self, Watched};
 use crate::watch::{retry, revival};
@@ -69,8 +70,8 @@ struct Deleting {
     after: i32,
     /// How often in a row the source has answered otherwise than expected about that one.
     answered_otherwise: u32,
-    /// What was left on the way, to be tried again at the end, and how often that was so.
-    left: Option<Error>,
+    /// Whether something was left on the way, to be tried again at the end, and how often that was so.
+    has_left: bool,
     times_left: u32,
 }
 
@@ -79,6 +80,8 @@ struct Asked {
     table: Rc<Table>,
     probe: Probe,
     batch: Batch,
+    /// Its number where it is stored, as one that is to be asked about again whoever goes on with the pass.
+    stored: Option<i32>,
     failures: u32,
     again: Instant,
 }
@@ -230,6 +233,12 @@ impl Watching {
     fn put_aside(&mut self, pass: &mut Pass, mut asked: Asked, error: &Error) -> Result<Step> {
         asked.failures += 1;
         if let Some(pause) = retry::pause(asked.failures) {
+            if asked.stored.is_none() {
+                asked.stored = Some(self.transaction(|| {
+                    inquiry::move_to(pass.run, pass.phase, pass.position.as_deref())?;
+                    asked.batch.store(pass.run, pass.phase == Phase::Missing)
+                })?);
+            }
             asked.again = Instant::now() + pause;
             pass.aside.push(asked);
             return Ok(Step::On(Duration::ZERO));
@@ -237,7 +246,10 @@ impl Watching {
         pass.lost_in_a_row += 1;
         let mut tally = Tally::of_cost(asked.batch.take_cost());
         tally.lose(&asked.batch.title(), &error.summary());
-        self.transaction(|| inquiry::add(pass.run, tally))?;
+        self.transaction(|| {
+            asked.forget_stored(pass.run)?;
+            inquiry::add(pass.run, tally)
+        })?;
         if pass.lost_in_a_row < retry::LOST_IN_A_ROW {
             return Ok(Step::On(Duration::ZERO));
         }
@@ -257,7 +269,7 @@ impl Watching {
                 _ => pages.next_live(&here.table, most)?,
             };
             let (batch, again) = (Batch::new(page, here.inquiry.manner.strategy), Instant::now());
-            Ok(Some((Asked { table: here.table, probe: here.watched.probe, batch, failures: 0, again }, pages)))
+            Ok(Some((Asked { table: here.table, probe: here.watched.probe, batch, stored: None, failures: 0, again }, pages)))
         })?;
         let Some((asked, pages)) = page else { return Ok(Step::Left) };
         if asked.batch.size() > 0 {
@@ -291,6 +303,7 @@ impl Watching {
             let Some(here) = self.here(pass, LockFor::Writing)? else { return Ok(None) };
             inquiry::add(pass.run, cost)?;
             inquiry::move_to(pass.run, pass.phase, pass.position.as_deref())?;
+            asked.forget_stored(pass.run)?;
             if pass.phase == Phase::Reappeared {
                 inquiry::add(pass.run, revival::restore(&here.table, batch.present(), Rights::Maintenance)?)?;
                 return Ok(Some(None));
@@ -330,12 +343,13 @@ impl Watching {
         self.transaction(|| inquiry::add(pass.run, Tally::of_cost(cost)))?;
         match asked {
             Err(error) if error.is_cancellation() => return Err(error),
-            Err(error) => return Ok(self.leave(pass, &suspects, error)),
+            Err(error) => return self.not_asked(pass, &suspects, &here, error),
             Ok(Err(why)) => return self.not_confirmed(pass, &suspects, &why),
             Ok(Ok(())) => (),
         }
         match self.transaction(|| self.delete(pass, suspects.batch)) {
-            Err(error) if error.is_transient() => Ok(self.leave(pass, &suspects, error)),
+            Err(error) if error.is_transient() && pass.deleting.is_last_time() => self.give_up(pass, &suspects, &error),
+            Err(error) if error.is_transient() => Ok(pass.leave(&suspects)),
             Err(error) => Err(error),
             Ok(None) => Ok(Step::Left),
             Ok(Some((records, written))) => {
@@ -365,45 +379,50 @@ impl Watching {
     fn not_confirmed(&mut self, pass: &mut Pass, suspects: &Suspects, why: &Error) -> Result<Step> {
         pass.lost_in_a_row = 0;
         pass.deleting.answered_otherwise += 1;
-        if let Some(pause) = retry::pause(pass.deleting.answered_otherwise) {
-            return Ok(Step::On(pause));
+        match retry::pause(pass.deleting.answered_otherwise) {
+            Some(pause) => Ok(Step::On(pause)),
+            None => self.give_up(pass, suspects, why),
         }
+    }
+
+    /// The source could not be asked: on with the next batch, unless it looks as if that went for all. The last time it makes a difference
+    /// whether it could be asked about anything else: then this batch is left for good, else the pass waits for better times.
+    fn not_asked(&mut self, pass: &mut Pass, suspects: &Suspects, here: &Here, error: Error) -> Result<Step> {
+        pass.lost_in_a_row += 1;
+        if !pass.deleting.is_last_time() {
+            let is_down = pass.lost_in_a_row >= retry::LOST_IN_A_ROW;
+            let step = pass.leave(suspects);
+            pass.deleting.after = if is_down { i32::MAX } else { pass.deleting.after };
+            return Ok(step);
+        }
+        let mut cost = Cost::default();
+        let answers = self.transaction(|| Ok(suspects.source_answers(&here.table, &here.watched.probe, &mut cost)))?;
+        self.transaction(|| inquiry::add(pass.run, Tally::of_cost(cost)))?;
+        if answers { self.give_up(pass, suspects, &error) } else { Ok(Step::Stuck(error)) }
+    }
+
+    /// Leaves suspects for good; the next pass asks after them anew.
+    fn give_up(&mut self, pass: &mut Pass, suspects: &Suspects, why: &Error) -> Result<Step> {
         (pass.deleting.after, pass.deleting.answered_otherwise) = (suspects.batch, 0);
         self.transaction(|| {
             if inquiry::load(pass.run.number)?.is_none() {
                 return Ok(Step::Left);
             }
-            let mut tally = Tally::default();
-            tally.keep(suspects.size(), format!("{}: {}", suspects.title(), why.summary()));
-            inquiry::add(pass.run, tally)?;
+            inquiry::add(pass.run, suspects.given_up(why))?;
             suspects.remove(pass.run)?;
             Ok(Step::On(Duration::ZERO))
         })
     }
 
-    /// A batch that is locked by others, or about which the source could not be asked: on with the next one, and back at the end; unless
-    /// it looks as if the source could not be asked about anything.
-    fn leave(&mut self, pass: &mut Pass, suspects: &Suspects, error: Error) -> Step {
-        pass.deleting.after = suspects.batch;
-        pass.lost_in_a_row += u32::from(!error.is_transient());
-        pass.deleting.left = Some(error);
-        if pass.lost_in_a_row >= retry::LOST_IN_A_ROW {
-            pass.deleting.after = i32::MAX; // there is no use in the others
-        }
-        Step::On(Duration::ZERO)
-    }
-
-    /// All suspects have been seen to: it is over, unless some were left. These are tried again after a while; and after a few times
-    /// they are whoever's who goes on with the pass later.
+    /// All suspects have been seen to: it is over, unless some were left. These are tried again after a while, a few times.
     fn end_or_begin_again(&mut self, pass: &mut Pass) -> Result<Step> {
-        let Some(error) = pass.deleting.left.take() else { return self.end(pass) };
+        if !pass.deleting.has_left {
+            return self.end(pass);
+        }
         let times_left = pass.deleting.times_left + 1;
         pass.deleting = Deleting { times_left, ..Deleting::default() };
         pass.lost_in_a_row = 0;
-        match retry::pause(times_left) {
-            Some(pause) => Ok(Step::On(pause)),
-            None => Ok(Step::Stuck(error)),
-        }
+        Ok(Step::On(retry::pause(times_left).unwrap_or_default()))
     }
 
     fn end(&mut self, pass: &Pass) -> Result<Step> {
@@ -487,12 +506,31 @@ impl Watching {
     }
 }
 
+impl Deleting {
+    fn is_last_time(&self) -> bool {
+        self.times_left + 1 >= retry::TRIES
+    }
+}
+
+impl Asked {
+    /// It is settled, or given up.
+    fn forget_stored(&self, run: Run) -> Result<()> {
+        self.stored.map_or(Ok(()), |number| stored::remove(run, number))
+    }
+}
+
 impl Pass {
     /// A batch that was put aside, if it is time for one.
     fn next_aside(&mut self) -> Option<Asked> {
         let now = Instant::now();
         let ready = self.aside.iter().position(|asked| asked.again <= now)?;
         Some(self.aside.swap_remove(ready))
+    }
+
+    /// Leaves suspects for the end.
+    fn leave(&mut self, suspects: &Suspects) -> Step {
+        (self.deleting.after, self.deleting.has_left) = (suspects.batch, true);
+        Step::On(Duration::ZERO)
     }
 
     /// Until it is time for the first of those put aside.
@@ -517,19 +555,16 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
             None => return Ok(None), // so it is by now
         },
     };
-    let pass = inquiry::load(run.number)?.map(|Inquiry { phase, position, due, tally, .. }| Pass {
-        run,
-        phase,
-        position,
-        due,
-        asked: tally.asked,
-        batch: None,
-        aside: Vec::new(),
-        lost_in_a_row: 0,
-        deleting: Deleting::default(),
-        told: Instant::now(),
-    });
-    Ok(pass)
+    let Some(Inquiry { phase, position, due, manner, tally, .. }) = inquiry::load(run.number)? else { return Ok(None) };
+    let mut aside = Vec::new();
+    for number in stored::some(run, MOST_ASIDE)? {
+        if let Some(stored) = stored::one(run, number)? {
+            let (table, probe, batch) = (Rc::clone(&table), watched.probe.clone(), stored.into_batch(manner.strategy));
+            aside.push(Asked { table, probe, batch, stored: Some(number), failures: 0, again: Instant::now() });
+        }
+    }
+    let (asked, deleting, told) = (tally.asked, Deleting::default(), Instant::now());
+    Ok(Some(Pass { run, phase, position, due, asked, batch: None, aside, lost_in_a_row: 0, deleting, told }))
 }
 
 fn begin_anew(table: &Table, watched: &Watched) -> Result<Option<Run>> {
