@@ -2,14 +2,12 @@
 
 use counting::{Question, Search, Strategy};
 
-use super::inquiry::Tally;
 use super::probe::{Answer, Probe};
 use super::safety::{self, Share};
-use super::stored;
+use super::tally::{Cost, Tally};
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
 use crate::lifecycle::layout::Marked;
-use crate::log::run::Run;
 use crate::table::Table;
 
 pub struct Batch {
@@ -25,13 +23,6 @@ pub struct Batch {
     cost: Cost,
 }
 
-/// What it has taken to find out.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Cost {
-    pub questions: u64,
-    pub rounds: u64,
-}
-
 impl Batch {
     pub fn new(records: Vec<Marked>, strategy: Strategy) -> Batch {
         let (ids, marks): (Vec<String>, Vec<String>) = records.into_iter().map(|record| (record.id, record.mark)).unzip();
@@ -42,11 +33,6 @@ impl Batch {
     /// The same, whose search somebody else has led.
     pub fn searched(self, search: Search) -> Batch {
         Batch { search, ..self }
-    }
-
-    /// Stores it for whoever goes on with the run; returns its number.
-    pub fn store(&self, run: Run, is_live: bool) -> Result<i32> {
-        stored::insert(run, is_live, self.ids.clone(), self.marks.clone())
     }
 
     /// How many records it is about.

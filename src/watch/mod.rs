@@ -2,7 +2,7 @@
 //! soft-deletes here what is not there any more; restores what is there again. Reads and writes managed tables through their
 //! layout, as their owners; `tombstone.watched`, `inquiry`, `batch`, `suspect` and `vanished` are its own.
 //!
-//! Three roads lead through the same steps: passes of a worker or of CALL maintain() (in `worker/maintenance/watching.rs`, a
+//! Three roads lead through the same steps: passes of a worker or of CALL maintain() (in `worker/maintenance/watching/`, a
 //! transaction a step), `reconcile` (all in one transaction), and `outside` (an outside client asks, step by step).
 //!
 //! ```text
@@ -25,4 +25,5 @@ pub mod revival;
 pub mod safety;
 pub mod stored;
 pub mod suspects;
+pub mod tally;
 pub mod watched;

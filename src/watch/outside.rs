@@ -10,13 +10,14 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::batch::{Cost, ids_of};
+use super::batch::ids_of;
 use super::door::{batch_size, confirmed, owned_table};
-use super::inquiry::{self, Inquiry, Phase, Tally};
+use super::inquiry::{self, Inquiry, Phase};
 use super::pages::{Pages, Records};
 use super::probe::Answer;
 use super::stored::{self, Stored};
 use super::suspects::{self, Last, Rights, Suspects};
+use super::tally::{Cost, Tally};
 use super::watched::{self, DEFAULT_BATCH, DEFAULT_MANNER};
 use super::{retry, revival};
 use crate::backend::identity::acting_as;

@@ -9,9 +9,10 @@ use pgrx::prelude::*;
 
 use super::batch::Batch;
 use super::door::{confirmed, owned_table};
-use super::inquiry::{self, Phase, Tally};
+use super::inquiry::{self, Phase};
 use super::pages::Records;
 use super::suspects::{Rights, Suspects};
+use super::tally::Tally;
 use super::watched::{self, Watched};
 use super::{retry, revival};
 use crate::backend::process;

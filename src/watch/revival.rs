@@ -7,8 +7,8 @@ use std::rc::Rc;
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys;
 
-use super::inquiry::Tally;
 use super::suspects::Rights;
+use super::tally::Tally;
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;

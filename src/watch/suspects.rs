@@ -13,10 +13,10 @@ use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiHeapTupleData;
 use pgrx::{Spi, pg_sys};
 
-use super::batch::{Batch, Cost};
-use super::inquiry::Tally;
+use super::batch::Batch;
 use super::probe::{Answer, Probe};
 use super::stored::from_anywhere;
+use super::tally::{Cost, Tally};
 use super::watched::Manner;
 use crate::backend::identity::{acting_as, caller};
 use crate::backend::query::Statement;

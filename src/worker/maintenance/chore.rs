@@ -1,4 +1,4 @@
-//! Work that comes up again and again, on one table: expiry and purge (`taking.rs`), a watcher's passes (`watching.rs`).
+//! Work that comes up again and again, on one table: expiry and purge (`taking.rs`), a watcher's passes (`watching/`).
 
 use std::time::{Duration, Instant};
 

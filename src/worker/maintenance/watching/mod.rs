@@ -1,30 +1,32 @@
 //! A watcher's passes over one table: ask its source after every record, batch by batch; then, unless too much is missing, delete
-//! what is. Each question is a transaction of its own, and so is each batch that is settled: what has been found out outlives any
+//! what is (`deleting.rs`). Each question is a transaction of its own, and so is each batch that is settled: what has been found out outlives any
 //! process, and the next one goes on there.
+
+mod deleting;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
+use self::deleting::Deleting;
 use super::batch::in_our_settings;
 use super::chore::{Chore, Key, Outcome, TOLD_EVERY, backoff};
 use super::host::Host;
 use super::is_paused;
-use super::pace::Pace;
 use crate::backend::relation::{LockFor, lock};
 use crate::error::{Error, Result};
 use crate::lifecycle::layout;
-use crate::log::event;
 use crate::log::run::{self, Run};
 use crate::settings;
 use crate::table::{Table, Terms, by_oid, terms_of};
-use crate::watch::batch::{Batch, Cost};
-use crate::watch::inquiry::{self, Inquiry, Phase, Tally};
+use crate::watch::batch::Batch;
+use crate::watch::inquiry::{self, Inquiry, Phase};
 use crate::watch::pages::Pages;
 use crate::watch::probe::Probe;
 use crate::watch::stored;
-use crate::watch::suspects::{self, Rights, Suspects};
+use crate::watch::suspects::{Rights, Suspects};
+use crate::watch::tally::Tally;
 use crate::watch::watched::{self, Watched};
 use crate::watch::{retry, revival};
 
@@ -61,18 +63,6 @@ struct Pass {
     lost_in_a_row: u32,
     deleting: Deleting,
     told: Instant,
-}
-
-/// How far the last questions have come.
-#[derive(Default)]
-struct Deleting {
-    /// The batch before the one that is next.
-    after: i32,
-    /// How often in a row the source has answered otherwise than expected about that one.
-    answered_otherwise: u32,
-    /// Whether something was left on the way, to be tried again at the end, and how often that was so.
-    has_left: bool,
-    times_left: u32,
 }
 
 /// A batch, by what table and watch it is asked about, and how often its questions have failed.
@@ -236,7 +226,8 @@ impl Watching {
             if asked.stored.is_none() {
                 asked.stored = Some(self.transaction(|| {
                     inquiry::move_to(pass.run, pass.phase, pass.position.as_deref())?;
-                    asked.batch.store(pass.run, pass.phase == Phase::Missing)
+                    let (ids, marks) = (asked.batch.ids.clone(), asked.batch.marks.clone());
+                    stored::insert(pass.run, pass.phase == Phase::Missing, ids, marks)
                 })?);
             }
             asked.again = Instant::now() + pause;
@@ -327,104 +318,6 @@ impl Watching {
         }
     }
 
-    /// Asks once more after what is missing of a batch, and deletes it.
-    fn delete_next(&mut self, pass: &mut Pass) -> Result<Step> {
-        let began = Instant::now();
-        let next = self.transaction(|| {
-            let Some(here) = self.here(pass, LockFor::Reading)? else { return Ok(None) };
-            Ok(Some((suspects::next(pass.run, pass.deleting.after)?, here)))
-        })?;
-        let Some((suspects, here)) = next else { return Ok(Step::Left) };
-        let Some(suspects) = suspects else { return self.end_or_begin_again(pass) };
-
-        // As for a batch: nothing of the table is locked meanwhile.
-        let mut cost = Cost::default();
-        let asked = self.transaction(|| Ok(suspects.ask_once_more(&here.table, &here.watched.probe, &mut cost)))?;
-        self.transaction(|| inquiry::add(pass.run, Tally::of_cost(cost)))?;
-        match asked {
-            Err(error) if error.is_cancellation() => return Err(error),
-            Err(error) => return self.not_asked(pass, &suspects, &here, error),
-            Ok(Err(why)) => return self.not_confirmed(pass, &suspects, &why),
-            Ok(Ok(())) => (),
-        }
-        match self.transaction(|| self.delete(pass, suspects.batch)) {
-            Err(error) if error.is_transient() && pass.deleting.is_last_time() => self.give_up(pass, &suspects, &error),
-            Err(error) if error.is_transient() => Ok(pass.leave(&suspects)),
-            Err(error) => Err(error),
-            Ok(None) => Ok(Step::Left),
-            Ok(Some((records, written))) => {
-                (pass.deleting.after, pass.deleting.answered_otherwise, pass.lost_in_a_row) = (suspects.batch, 0, 0);
-                let mut pace = Pace::new(settings::batch_time(), settings::rate());
-                Ok(Step::On(pace.after(records as usize, written, began.elapsed())))
-            }
-        }
-    }
-
-    /// Deletes suspects that the source has confirmed, unless somebody has ended the pass in the meantime. Returns how many records,
-    /// and how many rows were written with all that followed from them.
-    fn delete(&self, pass: &Pass, batch: i32) -> Result<Option<(u64, u64)>> {
-        let Some(here) = self.here(pass, LockFor::Writing)? else { return Ok(None) };
-        let Some(suspects) = suspects::one(pass.run, batch)? else { return Ok(None) };
-        let before = event::noted();
-        let tally = suspects.delete(&here.table, &here.inquiry.manner, Rights::Maintenance)?;
-        let written = event::noted() - before;
-        let records = suspects.size() - tally.kept;
-        pass.run.count(records)?;
-        suspects.remove(pass.run)?;
-        inquiry::add(pass.run, tally)?;
-        Ok(Some((records, written)))
-    }
-
-    /// The source answers otherwise than it did: asks again after a while, and after a few times lets the batch be.
-    fn not_confirmed(&mut self, pass: &mut Pass, suspects: &Suspects, why: &Error) -> Result<Step> {
-        pass.lost_in_a_row = 0;
-        pass.deleting.answered_otherwise += 1;
-        match retry::pause(pass.deleting.answered_otherwise) {
-            Some(pause) => Ok(Step::On(pause)),
-            None => self.give_up(pass, suspects, why),
-        }
-    }
-
-    /// The source could not be asked: on with the next batch, unless it looks as if that went for all. The last time it makes a difference
-    /// whether it could be asked about anything else: then this batch is left for good, else the pass waits for better times.
-    fn not_asked(&mut self, pass: &mut Pass, suspects: &Suspects, here: &Here, error: Error) -> Result<Step> {
-        pass.lost_in_a_row += 1;
-        if !pass.deleting.is_last_time() {
-            let is_down = pass.lost_in_a_row >= retry::LOST_IN_A_ROW;
-            let step = pass.leave(suspects);
-            pass.deleting.after = if is_down { i32::MAX } else { pass.deleting.after };
-            return Ok(step);
-        }
-        let mut cost = Cost::default();
-        let answers = self.transaction(|| Ok(suspects.source_answers(&here.table, &here.watched.probe, &mut cost)))?;
-        self.transaction(|| inquiry::add(pass.run, Tally::of_cost(cost)))?;
-        if answers { self.give_up(pass, suspects, &error) } else { Ok(Step::Stuck(error)) }
-    }
-
-    /// Leaves suspects for good; the next pass asks after them anew.
-    fn give_up(&mut self, pass: &mut Pass, suspects: &Suspects, why: &Error) -> Result<Step> {
-        (pass.deleting.after, pass.deleting.answered_otherwise) = (suspects.batch, 0);
-        self.transaction(|| {
-            if inquiry::load(pass.run.number)?.is_none() {
-                return Ok(Step::Left);
-            }
-            inquiry::add(pass.run, suspects.given_up(why))?;
-            suspects.remove(pass.run)?;
-            Ok(Step::On(Duration::ZERO))
-        })
-    }
-
-    /// All suspects have been seen to: it is over, unless some were left. These are tried again after a while, a few times.
-    fn end_or_begin_again(&mut self, pass: &mut Pass) -> Result<Step> {
-        if !pass.deleting.has_left {
-            return self.end(pass);
-        }
-        let times_left = pass.deleting.times_left + 1;
-        pass.deleting = Deleting { times_left, ..Deleting::default() };
-        pass.lost_in_a_row = 0;
-        Ok(Step::On(retry::pause(times_left).unwrap_or_default()))
-    }
-
     fn end(&mut self, pass: &Pass) -> Result<Step> {
         let ended = self.transaction(|| {
             let Some(inquiry) = inquiry::load(pass.run.number)? else { return Ok(None) };
@@ -506,12 +399,6 @@ impl Watching {
     }
 }
 
-impl Deleting {
-    fn is_last_time(&self) -> bool {
-        self.times_left + 1 >= retry::TRIES
-    }
-}
-
 impl Asked {
     /// It is settled, or given up.
     fn forget_stored(&self, run: Run) -> Result<()> {
@@ -525,12 +412,6 @@ impl Pass {
         let now = Instant::now();
         let ready = self.aside.iter().position(|asked| asked.again <= now)?;
         Some(self.aside.swap_remove(ready))
-    }
-
-    /// Leaves suspects for the end.
-    fn leave(&mut self, suspects: &Suspects) -> Step {
-        (self.deleting.after, self.deleting.has_left) = (suspects.batch, true);
-        Step::On(Duration::ZERO)
     }
 
     /// Until it is time for the first of those put aside.
