@@ -43,8 +43,8 @@ SELECT action, asked, missing, records AS deleted, questions < 50 AS few_questio
 -- Consumers replay from where they were: the transformer makes Deleted works of these.
 SELECT id, kind, op, deletion_type, cause FROM tombstone.replay(:'place') ORDER BY id;
 
--- Each batch's records are one deletion, which can be undone.
-SELECT deletion > 0 AS numbered, cause, relations FROM tombstone.deletions ORDER BY deletion;
+-- Each batch's records are one deletion, which can be undone; the reason says which run it was.
+SELECT cause, relations, reason FROM tombstone.deletions ORDER BY deletion;
 
 -- Somebody knows that a record is gone: it need not wait for a week. Of one record all are missing, which is what an outage looks
 -- like, too; so that has to be confirmed.
@@ -54,14 +54,14 @@ SELECT asked, missing, outcome FROM tombstone.reconcile('record', '{calm-00100}'
 
 -- A record was deleted by mistake, and is put back out there: the next pass restores it here.
 INSERT INTO catalogue VALUES ('calm-02500');
-SELECT tombstone.watch('record', 'calm.search(text[])', every => '7 days');
+SELECT tombstone.watch_now('record');
 CALL tombstone.maintain('record');
 SELECT deleted_at IS NULL AS is_back FROM record WHERE id = 'calm-02500';
 SELECT asked, missing, restored, outcome FROM tombstone.runs ORDER BY run DESC LIMIT 1;
 
 -- The API is down, and finds nothing. That deletes nothing.
 CREATE OR REPLACE FUNCTION search(ids text[]) RETURNS bigint LANGUAGE sql RETURN 0;
-SELECT tombstone.watch('record', 'calm.search(text[])', every => '7 days');
+SELECT tombstone.watch_now('record');
 CALL tombstone.maintain('record');
 SELECT count(*) FROM record WHERE deleted_at IS NULL;
 SELECT outcome, detail FROM tombstone.runs ORDER BY run DESC LIMIT 1;

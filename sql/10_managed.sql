@@ -113,7 +113,7 @@ COMMENT ON COLUMN tombstone.tables.notify IS 'How events are announced.';
 COMMENT ON COLUMN tombstone.tables.channel IS 'On which channel.';
 COMMENT ON COLUMN tombstone.tables.event_retention IS 'How long events stay; NULL: for ever.';
 COMMENT ON COLUMN tombstone.tables.max_purge IS 'The most records that one run may expire or purge; NULL: no limit.';
-COMMENT ON COLUMN tombstone.tables.paused IS 'Whether expiry and purge leave it alone.';
+COMMENT ON COLUMN tombstone.tables.paused IS 'Whether expiry, purge and watchers leave it alone.';
 COMMENT ON COLUMN tombstone.tables.why_paused IS 'Who paused it and when, or that it came with a dump.';
 
 GRANT SELECT ON tombstone.tables TO PUBLIC;

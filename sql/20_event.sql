@@ -62,7 +62,7 @@ COMMENT ON COLUMN tombstone.event.versions IS 'The versions, where the table has
 COMMENT ON COLUMN tombstone.event.kinds IS 'The kinds, where the table has a kind: parallel to the records, or one for all.';
 COMMENT ON COLUMN tombstone.event.deleted_at IS 'The stamp a soft delete put on these rows: what tells its tombstones from those of another deletion.';
 COMMENT ON COLUMN tombstone.event.redacted IS 'True where the soft delete blanked columns.';
-COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of what followed a foreign key; undo; expiry and retention, of what was due.';
+COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of what followed a foreign key; undo; expiry and retention, of what was due; reconcile, of what an outside source has no more, or has again.';
 COMMENT ON COLUMN tombstone.event.actor IS 'The role that acted, as SET ROLE or the login had it.';
 COMMENT ON COLUMN tombstone.event.reason IS 'What the caller of soft_delete() gave as the reason.';
 COMMENT ON COLUMN tombstone.event.channel IS 'Where the relay is to announce it; NULL where its own transaction has notified, or nobody is to.';
@@ -154,8 +154,8 @@ COMMENT ON VIEW tombstone.deletions IS
 COMMENT ON COLUMN tombstone.deletions.deletion IS 'The number undo() takes.';
 COMMENT ON COLUMN tombstone.deletions.at IS 'Start of the deleting transaction.';
 COMMENT ON COLUMN tombstone.deletions.actor IS 'Who deleted.';
-COMMENT ON COLUMN tombstone.deletions.reason IS 'Why, as soft_delete() was told.';
-COMMENT ON COLUMN tombstone.deletions.cause IS 'What began it: user, cascade, expiry or retention.';
+COMMENT ON COLUMN tombstone.deletions.reason IS 'Why, as soft_delete() was told; of reconcile, which run.';
+COMMENT ON COLUMN tombstone.deletions.cause IS 'What began it: user, cascade, expiry, retention, or reconcile, of an outside source.';
 COMMENT ON COLUMN tombstone.deletions.relations IS 'Records deleted in each table, as {"table": count}.';
 COMMENT ON COLUMN tombstone.deletions.records IS 'Records deleted in all.';
 COMMENT ON COLUMN tombstone.deletions.undone_at IS 'When undo() took it back.';

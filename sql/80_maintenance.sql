@@ -61,20 +61,3 @@ CREATE PROCEDURE tombstone.maintain(relation regclass DEFAULT NULL, max_runtime 
     LANGUAGE c AS 'MODULE_PATHNAME', 'maintain_wrapper';
 COMMENT ON PROCEDURE tombstone.maintain IS
     'What a worker does, now: expires and purges what is due of the tables you own, asks the sources of those whose pass is due, and trims the log. Commits batch by batch; tells how far it is; stops at a cancellation, keeping what it has done.';
-
-CREATE VIEW tombstone.backlog WITH (security_barrier) AS
-SELECT p.relation, p.action, p.records AS due, p.oldest,
-       CASE WHEN p.records > 0 AND pg_catalog.isfinite(p.oldest) THEN
-           pg_catalog.now() - (p.oldest + CASE p.action WHEN 'expire' THEN t.expire_after ELSE t.retention END) END AS lag
-FROM tombstone.preview() p
-JOIN tombstone.managed t USING (relation);
-
-COMMENT ON VIEW tombstone.backlog IS
-    'What is due and not yet taken, of the tables you own (pg_monitor: of all). Reads the tables, as preview() does.';
-COMMENT ON COLUMN tombstone.backlog.relation IS 'The managed table.';
-COMMENT ON COLUMN tombstone.backlog.action IS 'expire or purge.';
-COMMENT ON COLUMN tombstone.backlog.due IS 'Records that are due.';
-COMMENT ON COLUMN tombstone.backlog.oldest IS 'The moment from which the age of the oldest of them counts.';
-COMMENT ON COLUMN tombstone.backlog.lag IS 'How long ago the oldest of them became due.';
-
-GRANT SELECT ON tombstone.backlog TO PUBLIC;

@@ -20,7 +20,7 @@ COMMENT ON COLUMN tombstone.watched.managed IS 'The managed table.';
 COMMENT ON COLUMN tombstone.watched.probe IS 'The function that asks the source, by schema and name: (ids text[]) → how many of them it has, or which.';
 COMMENT ON COLUMN tombstone.watched.every IS 'How long after a pass the next one is due; NULL: none is by itself.';
 COMMENT ON COLUMN tombstone.watched.batch IS 'The most ids in one question.';
-COMMENT ON COLUMN tombstone.watched.max_missing IS 'The share of a batch or of a pass that may be missing; where more is, nothing is deleted.';
+COMMENT ON COLUMN tombstone.watched.max_missing IS 'The share of a batch that may be missing; where more is, nothing is deleted.';
 COMMENT ON COLUMN tombstone.watched.restore IS 'Whether what a watcher has deleted is restored when the source has it again.';
 COMMENT ON COLUMN tombstone.watched.strategy IS 'How the missing are found by counting: level, level* or tracker.';
 COMMENT ON COLUMN tombstone.watched.timeout IS 'How long one question may take.';
@@ -105,7 +105,7 @@ CREATE TABLE tombstone.suspect (
     marks   text[]  NOT NULL,
     witness text,
     attempt integer NOT NULL DEFAULT 0 CHECK (attempt >= 0),
-    confirmed boolean NOT NULL DEFAULT false,
+    confirmed_at timestamptz,
     PRIMARY KEY (run, batch),
     CONSTRAINT marks_pair_with_ids CHECK (cardinality(marks) = cardinality(ids))
 );
@@ -118,7 +118,7 @@ COMMENT ON COLUMN tombstone.suspect.ids IS 'The records.';
 COMMENT ON COLUMN tombstone.suspect.marks IS 'What tells whether a record was changed since, parallel to ids.';
 COMMENT ON COLUMN tombstone.suspect.witness IS 'A record of the same batch that the source has: it is asked after together with them, and then alone, so that a source that is down is found out.';
 COMMENT ON COLUMN tombstone.suspect.attempt IS 'How often the last questions about them were answered otherwise than expected.';
-COMMENT ON COLUMN tombstone.suspect.confirmed IS 'Of an outside client''s run: whether the first of these two questions was answered as expected.';
+COMMENT ON COLUMN tombstone.suspect.confirmed_at IS 'Of an outside client''s run: when the first of these two questions was answered as expected; for five minutes that counts.';
 
 DO $$
 DECLARE
@@ -144,19 +144,24 @@ CREATE FUNCTION tombstone.watch(
 ) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'watch_wrapper';
 COMMENT ON FUNCTION tombstone.watch IS
-    'Has a managed table that you own watched, or watched otherwise than before: passes ask the source after every live record, and soft-delete what it has not. probe: a function (ids text[]) → bigint, how many of them it has, or → setof text, which; called with the table owner''s rights. The first pass is due at once. every NULL: only reconcile() asks. batch: the most ids in one question. max_missing: where a greater share of a batch or of all is missing, nothing is deleted. restore: whether what a watcher deleted is restored when the source has it again. strategy: level; level*, for many missing at random; tracker, fewest questions for more computing. timeout: for one question, at most 5 minutes.';
+    'Has a managed table that you own watched, or watched otherwise than before: passes ask the source after every live record, and soft-delete what it has not. probe: a function (ids text[]) → bigint, how many of them it has, or → setof text, which; called with the table owner''s rights and search_path = pg_catalog, pg_temp. The first pass is due at once. every NULL: only reconcile() asks. batch: the most ids in one question. max_missing: where a greater share of a batch is missing, nothing is deleted. restore: whether what a watcher deleted is restored when the source has it again. strategy: level; level*, for many missing at random; tracker, fewest questions for more computing. timeout: for one question, at most 5 minutes.';
+
+CREATE FUNCTION tombstone.watch_now(relation regclass) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'watch_now_wrapper';
+COMMENT ON FUNCTION tombstone.watch_now IS
+    'The next pass of a watched table that you own is due now: a worker begins it within a naptime, CALL maintain() at once.';
 
 CREATE FUNCTION tombstone.unwatch(relation regclass) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'unwatch_wrapper';
 COMMENT ON FUNCTION tombstone.unwatch IS
-    'Ends the watch of a table that you own. What it has deleted stays deleted, and is restored by nobody but you.';
+    'Ends the watch of a table that you own. What it has deleted stays deleted, and is restored by nobody but you, also if it is watched again.';
 
 CREATE FUNCTION tombstone.reconcile(
     relation regclass,
     ids      text[]  DEFAULT NULL,
     dry_run  boolean DEFAULT false,
     confirm  boolean DEFAULT false
-) RETURNS TABLE (asked bigint, missing bigint, questions bigint, rounds bigint, outcome text, detail text)
+) RETURNS TABLE (asked bigint, missing bigint, questions bigint, rounds bigint, outcome text, detail text, run bigint)
     LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'reconcile_wrapper';
 COMMENT ON FUNCTION tombstone.reconcile IS
     'Asks the source of a watched table that you own after these records now, and soft-deletes what it has not, in this transaction; NULL: after all. dry_run: only says what it would do. confirm: whatever share of the named ids is missing. Not in a transaction that keeps its snapshot (REPEATABLE READ), but as a dry run. Outcomes: done; dry_run; refused, as too much is missing; failed, as the source could not be asked: then nothing was deleted.';
@@ -188,7 +193,7 @@ COMMENT ON FUNCTION tombstone.reconcile_close IS
     'Ends a run of reconcile_open() that nobody is to go on with. What it has deleted stays deleted. False where it is over already.';
 
 CREATE VIEW tombstone.watches WITH (security_barrier) AS
-SELECT m.relation, pg_catalog.to_regprocedure(w.probe || '(text[])') AS probe, w.every, w.batch, w.max_missing, w.restore, w.strategy, w.timeout,
+SELECT m.relation, w.probe, w.every, w.batch, w.max_missing, w.restore, w.strategy, w.timeout,
        CASE WHEN w.every IS NOT NULL THEN w.due_at END AS due_at
 FROM tombstone.watched w
 JOIN tombstone.managed m USING (managed)
@@ -197,10 +202,10 @@ WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_
 
 COMMENT ON VIEW tombstone.watches IS 'The watched tables that you own (pg_monitor: all), and how each is watched.';
 COMMENT ON COLUMN tombstone.watches.relation IS 'The managed table.';
-COMMENT ON COLUMN tombstone.watches.probe IS 'The function that asks its source; NULL: it is gone.';
+COMMENT ON COLUMN tombstone.watches.probe IS 'The function that asks its source, by schema and name.';
 COMMENT ON COLUMN tombstone.watches.every IS 'How long after a pass the next one is due; NULL: none is by itself.';
 COMMENT ON COLUMN tombstone.watches.batch IS 'The most ids in one question.';
-COMMENT ON COLUMN tombstone.watches.max_missing IS 'The share of a batch or of a pass that may be missing.';
+COMMENT ON COLUMN tombstone.watches.max_missing IS 'The share of a batch that may be missing.';
 COMMENT ON COLUMN tombstone.watches.restore IS 'Whether what re-appears is restored.';
 COMMENT ON COLUMN tombstone.watches.strategy IS 'How the missing are found by counting.';
 COMMENT ON COLUMN tombstone.watches.timeout IS 'How long one question may take.';
@@ -217,7 +222,7 @@ JOIN pg_catalog.pg_class c ON c.oid = m.relation
 WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 
 COMMENT ON VIEW tombstone.suspects IS
-    'Records of the tables you own that a source has not, and that are not deleted: their run is under way, was refused, has failed, or was a dry run. They stay until the next pass over the table begins.';
+    'Records of the tables you own that a source has not, and that are not deleted: their run is under way, was refused, has failed, or was a dry run. They stay until reconcile() has seen to them, or the next pass over the table begins.';
 COMMENT ON COLUMN tombstone.suspects.run IS 'The run, as tombstone.runs has it.';
 COMMENT ON COLUMN tombstone.suspects.relation IS 'The managed table.';
 COMMENT ON COLUMN tombstone.suspects.id IS 'The record, as text.';

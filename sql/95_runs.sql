@@ -1,10 +1,31 @@
--- What maintenance and watchers are doing, and what they have done.
+-- What there is to do, what maintenance and watchers are doing, and what they have done.
+
+CREATE VIEW tombstone.backlog WITH (security_barrier) AS
+SELECT p.relation, p.action, p.records AS due, p.oldest,
+       CASE WHEN p.records > 0 AND pg_catalog.isfinite(p.oldest) THEN
+           pg_catalog.now() - (p.oldest + CASE p.action WHEN 'expire' THEN t.expire_after ELSE t.retention END) END AS lag
+FROM tombstone.preview() p
+JOIN tombstone.managed t USING (relation)
+UNION ALL
+SELECT w.relation, 'watch', NULL, w.due_at, CASE WHEN w.due_at < pg_catalog.now() THEN pg_catalog.now() - w.due_at END
+FROM tombstone.watches w
+WHERE w.every IS NOT NULL;
+
+COMMENT ON VIEW tombstone.backlog IS
+    'What is due and not yet taken, of the tables you own (pg_monitor: of all). Reads the tables, as preview() does.';
+COMMENT ON COLUMN tombstone.backlog.relation IS 'The managed table.';
+COMMENT ON COLUMN tombstone.backlog.action IS 'expire, purge or watch.';
+COMMENT ON COLUMN tombstone.backlog.due IS 'Records that are due; NULL of a watch, which asks after all.';
+COMMENT ON COLUMN tombstone.backlog.oldest IS 'The moment from which the age of the oldest of them counts; of a watch, when its next pass is due.';
+COMMENT ON COLUMN tombstone.backlog.lag IS 'How long ago the oldest of them, or the pass, became due.';
+
+GRANT SELECT ON tombstone.backlog TO PUBLIC;
 
 CREATE VIEW tombstone.runs WITH (security_barrier) AS
 SELECT r.run, r.at, m.relation, r.action, r.records, GREATEST(COALESCE(r.ended, pg_catalog.clock_timestamp()) - r.at, '0') AS duration,
        COALESCE(r.outcome, CASE WHEN r.pid IS NULL THEN 'waiting' ELSE 'running' END) AS outcome,
        CASE WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN r.detail END AS detail,
-       i.asked, i.missing, i.questions, i.rounds, i.restored
+       i.asked, i.missing, i.questions, i.rounds, i.restored, i.kept, i.lost
 FROM tombstone.run r
 LEFT JOIN tombstone.inquiry i USING (run)
 JOIN tombstone.managed m USING (managed)
@@ -26,6 +47,9 @@ COMMENT ON COLUMN tombstone.runs.missing IS 'Of these, the records that the sour
 COMMENT ON COLUMN tombstone.runs.questions IS 'Questions put to the source, those that failed among them.';
 COMMENT ON COLUMN tombstone.runs.rounds IS 'How often somebody had to wait for answers before the next questions could be known.';
 COMMENT ON COLUMN tombstone.runs.restored IS 'Records that re-appeared in the source, and were restored.';
+
+COMMENT ON COLUMN tombstone.runs.kept IS 'Records that are missing, and were not deleted all the same: detail names the first of them.';
+COMMENT ON COLUMN tombstone.runs.lost IS 'Batches that could not be asked about.';
 
 GRANT SELECT ON tombstone.runs TO PUBLIC;
 

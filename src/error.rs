@@ -14,12 +14,22 @@ pub struct Error {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
-    is_cancellation: bool,
+    nature: Nature,
+}
+
+/// What some errors are, whatever their code: others may raise the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    Ordinary,
+    /// Somebody, or a timeout, wanted the statement to end.
+    Cancellation,
+    /// The triggers of a managed table did not fire.
+    TriggersSlept,
 }
 
 impl Error {
     fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), detail: None, hint: None, is_cancellation: false }
+        Error { code, message: message.into(), detail: None, hint: None, nature: Nature::Ordinary }
     }
 
     /// 22023: an argument or option that cannot be (HTTP 400).
@@ -90,12 +100,18 @@ impl Error {
     /// An error Postgres raised and we caught: its words, its code.
     pub fn caught(code: PgSqlErrorCode, message: &str, detail: Option<&str>, hint: Option<&str>) -> Self {
         let (detail, hint) = (detail.map(Into::into), hint.map(Into::into));
-        Error { code, message: message.into(), detail, hint, is_cancellation: false }
+        Error { code, message: message.into(), detail, hint, nature: Nature::Ordinary }
     }
 
     /// The same: somebody, or a timeout, wanted the statement to end.
     pub fn cancelled(mut self) -> Self {
-        self.is_cancellation = true;
+        self.nature = Nature::Cancellation;
+        self
+    }
+
+    /// The same: it is the triggers of a managed table that did not fire.
+    pub fn saying_triggers_slept(mut self) -> Self {
+        self.nature = Nature::TriggersSlept;
         self
     }
 
@@ -120,6 +136,12 @@ impl Error {
         self.code == PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
     }
 
+    /// Whether a name could not be resolved.
+    pub fn is_undefined_name(&self) -> bool {
+        use PgSqlErrorCode::*;
+        [ERRCODE_UNDEFINED_TABLE, ERRCODE_UNDEFINED_FUNCTION].contains(&self.code)
+    }
+
     /// Whether a lock was not to be had in time.
     pub fn is_lock_timeout(&self) -> bool {
         self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
@@ -128,7 +150,12 @@ impl Error {
     /// Whether somebody, or a timeout, wanted the statement to end: not whoever raises the same SQLSTATE, such as another server on
     /// which a statement timed out.
     pub fn is_cancellation(&self) -> bool {
-        self.is_cancellation
+        self.nature == Nature::Cancellation
+    }
+
+    /// Whether it is the triggers of a managed table that did not fire, whichever of its records was written.
+    pub fn says_triggers_slept(&self) -> bool {
+        self.nature == Nature::TriggersSlept
     }
 
     /// Whether the same may well succeed a little later: others were in the way.
@@ -161,10 +188,11 @@ impl Error {
 
     /// The message, and the DETAIL behind it, on one line.
     pub fn summary(&self) -> String {
-        match &self.detail {
+        let summary = match &self.detail {
             Some(detail) => format!("{} ({detail})", self.message),
             None => self.message.clone(),
-        }
+        };
+        summary.replace('\n', " ")
     }
 }
 

@@ -20,7 +20,7 @@ pub mod version_choice;
 
 use std::rc::Rc;
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 
 use self::layout::{Found, Lock, Standing};
 use self::rows::Rows;
@@ -70,11 +70,6 @@ pub fn all_but_refused(
     let mut refused = all_but_refused(left, stops, write)?;
     refused.extend(all_but_refused(right, stops, write)?.into_iter().map(|(place, error)| (left.len() + place, error)));
     Ok(refused)
-}
-
-/// Whether it is the table's triggers that do not work, whichever its records.
-pub fn is_of_the_table(error: &Error) -> bool {
-    error.code() == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
 }
 
 /// What came of a write of one record's rows.
@@ -130,7 +125,8 @@ pub fn seen(table: &Table, write: impl FnOnce() -> Result<u64>) -> Result<u64> {
             table.title()
         ))
         .detail("They are disabled, session_replication_role is replica, or the rows belong to a table that inherits from it.")
-        .hint(format!("ALTER TABLE {} ENABLE TRIGGER USER; RESET session_replication_role;", table.title()))),
+        .hint(format!("ALTER TABLE {} ENABLE TRIGGER USER; RESET session_replication_role;", table.title()))
+        .saying_triggers_slept()),
         written => Ok(written),
     }
 }

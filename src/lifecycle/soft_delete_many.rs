@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
 use super::soft_delete::rows_as_caller;
-use super::{all_but_refused, hold, is_of_the_table, owners, readable_keys};
+use super::{all_but_refused, hold, owners, readable_keys};
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
@@ -92,7 +92,7 @@ fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
     }
     let candidates = live(&outcomes);
     let delete = |keys: &[Key]| rows_as_caller(table, &Rows::Records(keys));
-    for (i, error) in all_but_refused(&chosen(&candidates), is_of_the_table, &delete)? {
+    for (i, error) in all_but_refused(&chosen(&candidates), Error::says_triggers_slept, &delete)? {
         outcomes[places[candidates[i]]] = Outcome::of(&error);
     }
     // What is live still, a trigger of the table kept alive.

@@ -1,5 +1,7 @@
 //! A batch: records that are asked after together, until it is known which of them the source has not.
 
+use std::collections::HashSet;
+
 use counting::{Question, Search, Strategy};
 
 use super::probe::{Answer, Probe};
@@ -103,12 +105,13 @@ impl Batch {
         self.search.answer(&std::mem::take(&mut self.answers)).map_err(|why| contradiction(&why))
     }
 
-    fn list(&mut self, present: &std::collections::HashSet<String>) -> Result<()> {
+    fn list(&mut self, present: &HashSet<String>) -> Result<()> {
         self.cost.rounds += 1;
         let missing: Vec<usize> = (0..self.ids.len()).filter(|place| !present.contains(&self.ids[*place])).collect();
         // An id that comes back spelt otherwise would be taken for missing.
-        if self.ids.len() - missing.len() < present.len() {
-            return Err(Error::no_answer("the probe named ids that it was not asked after"));
+        let asked: HashSet<&str> = self.ids.iter().map(String::as_str).collect();
+        if let Some(stranger) = present.iter().filter(|id| !asked.contains(id.as_str())).min() {
+            return Err(Error::no_answer(format!("the probe named \"{stranger}\", which it was not asked after")));
         }
         self.listed = Some(missing);
         Ok(())

@@ -59,6 +59,22 @@ fn watch(
     watch().map_err(Into::into)
 }
 
+/// Has the next pass of a watched table begin now (beside the design: to call watch() again would take all its options anew).
+#[pg_extern(sql = false)]
+fn watch_now(relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
+    let bring_on = || -> Result<()> {
+        let table = owned_table(relation, LockFor::Reading)?;
+        watched::manner_of(&table)?.ok_or_else(|| watched::not_watched(&table))?;
+        match watched::bring_on(table.number)? {
+            true => Ok(()),
+            false => Err(Error::not_ready(format!("table {} is watched without passes", table.title()))
+                .detail("Its every is NULL.")
+                .hint("tombstone.reconcile() asks about all of its records, or about some.")),
+        }
+    };
+    bring_on().map_err(Into::into)
+}
+
 /// Watches a table no more (DESIGN §3).
 #[pg_extern(sql = false)]
 fn unwatch(relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {

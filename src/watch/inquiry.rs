@@ -82,7 +82,9 @@ impl Statements {
             peek: Statement::new(under_way, [INT8OID]),
             load: Statement::new(format!("{under_way} FOR UPDATE OF r, i"), [INT8OID]),
             open_pass: Statement::new(
-                "SELECT run FROM tombstone.run WHERE managed = $1 AND action = 'watch' AND ended IS NULL ORDER BY run LIMIT 1",
+                "SELECT r.run, i.phase = 'deleting' AND r.at < clock_timestamp() - least(w.every, interval '4000 years')
+                 FROM tombstone.run r JOIN tombstone.inquiry i USING (run) JOIN tombstone.watched w USING (managed)
+                 WHERE r.managed = $1 AND r.action = 'watch' AND r.ended IS NULL LIMIT 1",
                 [INT4OID],
             ),
             tally: Statement::new(
@@ -106,21 +108,33 @@ impl Statements {
             close: Statement::new(
                 "WITH over AS (
                      UPDATE tombstone.run SET ended = clock_timestamp(), outcome = 'ended', detail = $2
-                     WHERE managed = $1 AND action = 'watch' AND ended IS NULL RETURNING run)
+                     WHERE managed = $1 AND action = 'watch' AND ended IS NULL RETURNING run),
+                 batches AS (DELETE FROM tombstone.batch b USING over WHERE b.run = over.run)
                  DELETE FROM tombstone.suspect s USING over WHERE s.run = over.run",
                 [INT4OID, TEXTOID],
             ),
-            // Passes whose process is gone wait for the next one; what nobody goes on with any more is ended.
+            // Passes whose process is gone wait for the next one; what nobody goes on with any more is ended. Those that somebody is
+            // about to change are left to him.
             tidy: Statement::new(
-                "WITH left_behind AS (
-                     UPDATE tombstone.run r SET pid = NULL, backend_start = NULL
-                     WHERE r.ended IS NULL AND r.action = 'watch' AND r.pid IS NOT NULL
-                       AND NOT EXISTS (SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start)
-                       AND EXISTS (SELECT FROM tombstone.watched w WHERE w.managed = r.managed))
+                "WITH free AS (
+                     SELECT r.run, r.action, w.managed IS NOT NULL AS watched
+                     FROM tombstone.run r LEFT JOIN tombstone.watched w USING (managed)
+                     WHERE r.ended IS NULL
+                       AND (r.action = 'watch'
+                            AND (w.managed IS NULL OR r.pid IS NOT NULL AND NOT EXISTS (
+                                SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start))
+                            OR r.action = 'reconcile' AND r.at < clock_timestamp() - interval '30 days')
+                     FOR UPDATE OF r SKIP LOCKED
+                 ), over AS (
+                     SELECT run FROM free WHERE action = 'reconcile' OR NOT watched
+                 ), batches AS (
+                     DELETE FROM tombstone.batch b USING over WHERE b.run = over.run
+                 ), waits AS (
+                     UPDATE tombstone.run r SET pid = NULL, backend_start = NULL FROM free f
+                     WHERE r.run = f.run AND f.action = 'watch' AND f.watched
+                 )
                  UPDATE tombstone.run r SET ended = clock_timestamp(), outcome = 'interrupted', detail = 'nobody has gone on with it'
-                 WHERE r.ended IS NULL
-                   AND (r.action = 'watch' AND NOT EXISTS (SELECT FROM tombstone.watched w WHERE w.managed = r.managed)
-                        OR r.action = 'reconcile' AND r.at < clock_timestamp() - interval '30 days')",
+                 FROM over WHERE r.run = over.run",
                 [],
             ),
         }
@@ -183,11 +197,14 @@ fn under_way(run: i64, statement: fn(&Statements) -> &Statement) -> Result<Optio
     })
 }
 
-/// The pass of the table numbered `managed` that is under way, or waits for somebody to go on with it.
-pub fn open_pass(managed: i32) -> Result<Option<Run>> {
+/// The pass of the table numbered `managed` that is under way, or waits for somebody to go on with it; and whether it has asked after
+/// all it was to ask after, and the next one is due by now.
+pub fn open_pass(managed: i32) -> Result<Option<(Run, bool)>> {
     with(|statements| {
-        let runs = statements.open_pass.rows(&[managed.into()], |row| Ok(row.get::<i64>(1)?))?;
-        Ok(runs.into_iter().flatten().next().map(|number| Run { number, managed }))
+        let runs = statements.open_pass.rows(&[managed.into()], |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)))?;
+        let found =
+            |(number, overdue): (Option<i64>, Option<bool>)| Some((Run { number: number?, managed }, overdue == Some(true)));
+        Ok(runs.into_iter().find_map(found))
     })
 }
 
@@ -215,14 +232,17 @@ pub fn move_to(run: Run, phase: Phase, position: Option<&str>) -> Result<()> {
     with(|statements| statements.move_to.execute(&[run.number.into(), phase.name().into(), position.into()]).map(drop))
 }
 
-/// Nobody needs the batches of a run any more.
-pub fn clear_batches(run: Run) -> Result<()> {
-    with(|statements| statements.clear_batches.execute(&[run.number.into()]).map(drop))
-}
-
-/// Nobody needs the suspects of a run any more.
-pub fn clear_suspects(run: Run) -> Result<()> {
-    with(|statements| statements.clear_suspects.execute(&[run.number.into()]).map(drop))
+/// Ends a run, with all that is kept for whoever would go on with it; what a source lacks stays to be looked at where it was not seen
+/// to. False where it has ended.
+pub fn end(run: Run, outcome: &str, detail: Option<&str>) -> Result<bool> {
+    let ended = run.end(outcome, detail)?;
+    with(|statements| {
+        statements.clear_batches.execute(&[run.number.into()])?;
+        if ["done", "ended"].contains(&outcome) {
+            statements.clear_suspects.execute(&[run.number.into()])?;
+        }
+        Ok(ended)
+    })
 }
 
 /// Ends the pass of the table numbered `managed`, if one is under way, because of `why`.

@@ -83,10 +83,7 @@ fn reconcile_open(
 ) -> Result<i64, ErrorReport> {
     let open = || -> Result<i64> {
         let table = owned_table(relation, LockFor::Writing)?;
-        let (manner, usual) = match watched::of(&table)? {
-            Some(watched) => (watched.manner, watched.batch),
-            None => (DEFAULT_MANNER, DEFAULT_BATCH),
-        };
+        let (manner, usual) = watched::manner_of(&table)?.unwrap_or((DEFAULT_MANNER, DEFAULT_BATCH));
         let most = batch.map(batch_size).transpose()?.map_or(usual, |batch| batch.unsigned_abs() as usize);
         let records = Records::of(ids);
         let manner = confirmed(manner, confirm, &records)?;
@@ -98,7 +95,7 @@ fn reconcile_open(
         }
         store(run, true, records.live(&table)?, |pages| pages.next_live(&table, most))?;
         if !stored::any(run)? {
-            run.end("done", Some("none of these is a live record"))?;
+            inquiry::end(run, "done", Some("none of these is a live record"))?;
         }
         Ok(run.number)
     };
@@ -218,7 +215,8 @@ fn count(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: Option<i
     let (search, used) = batch.search(inquiry.manner.strategy)?;
     let question = number.place.checked_sub(used).and_then(|place| search.questions().get(place));
     let Some(present) = present else {
-        return if question.is_some() { start_over(&batch, inquiry, NOT_ASKED) } else { Ok(false) };
+        let is_open = question.is_some() && batch.answers.get(number.place).copied().flatten().is_none();
+        return if is_open { start_over(&batch, inquiry, NOT_ASKED) } else { Ok(false) };
     };
     let Some(question) = question else {
         // Of a round that is over: the same answer again is a client's second try, another one a source that changes.
@@ -278,7 +276,7 @@ fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, last: Last, pre
         }
         Ok(()) => {
             deletion::begin_anew();
-            let tally = suspects.delete(table, &inquiry.manner, Rights::of_caller(table))?;
+            let tally = suspects.delete(table, run, &inquiry.manner, Rights::of_caller(table))?;
             deletion::begin_anew();
             run.count(suspects.size() - tally.kept)?;
             tally
@@ -297,15 +295,14 @@ fn reconcile_close(run: Option<i64>) -> Result<bool, ErrorReport> {
         let run = run.ok_or_else(|| Error::invalid("run must not be NULL"))?;
         table_of(run, LockFor::Reading)?;
         let Some(inquiry) = inquiry::load(run)? else { return Ok(false) };
-        inquiry::clear_batches(inquiry.run)?;
-        inquiry::clear_suspects(inquiry.run)?;
-        inquiry.run.end("ended", Some("closed before its last question was answered"))
+        inquiry::end(inquiry.run, "ended", Some("closed before its last question was answered"))
     };
     close().map_err(Into::into)
 }
 
 /// Throws the answers away, as they contradict each other; after a few attempts the batch is given up.
 fn start_over(batch: &Stored, inquiry: &Inquiry, why: &str) -> Result<bool> {
+    inquiry::add(inquiry.run, Tally::of_cost(Cost { questions: 1, rounds: 0 }))?;
     if batch.attempt + 1 < retry::TRIES {
         batch.start_over(inquiry.run)?;
         return Ok(true);
@@ -347,8 +344,8 @@ fn remove(run: Run, batch: i32) -> Result<()> {
 }
 
 fn refuse(run: Run, why: &str) -> Result<()> {
-    inquiry::clear_batches(run)?;
-    run.end(
+    inquiry::end(
+        run,
         "refused",
         Some(&format!("{why}; see tombstone.suspects for run {}, and confirm => true for those you name", run.number)),
     )
@@ -360,7 +357,7 @@ fn end_if_over(run: Run) -> Result<()> {
         return Ok(());
     }
     let Some(inquiry) = inquiry::load(run.number)? else { return Ok(()) };
-    run.end(inquiry.tally.outcome(), inquiry.tally.detail().as_deref()).map(drop)
+    inquiry::end(run, inquiry.tally.outcome(), inquiry.tally.detail().as_deref()).map(drop)
 }
 
 /// The table that a run is about, which the caller must own; 42704 where there is no such run.

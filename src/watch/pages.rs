@@ -28,7 +28,10 @@ pub enum Records {
 impl Records {
     /// NULL: all.
     pub fn of(ids: Option<Vec<Option<String>>>) -> Records {
-        ids.map_or(Records::All, |ids| Records::Named(ids.into_iter().flatten().collect()))
+        let mut known = HashSet::new();
+        let mut each_once =
+            |ids: Vec<Option<String>>| ids.into_iter().flatten().filter(|id| known.insert(id.clone())).collect();
+        ids.map_or(Records::All, |ids| Records::Named(each_once(ids)))
     }
 
     /// How many there are at most.

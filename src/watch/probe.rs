@@ -94,7 +94,7 @@ impl Probe {
                 format!("SELECT DISTINCT p.id::pg_catalog.text FROM {name}($1) AS p (id) LIMIT pg_catalog.cardinality($1) + 1")
             }
         };
-        Ok(Probe { name, sql, returns, timeout })
+        Ok(Probe { name: title, sql, returns, timeout })
     }
 
     /// The same of a function that is known by its name.
@@ -118,6 +118,10 @@ impl Probe {
         match answer {
             Err(error) if error.is_cancellation() && had_its_time => {
                 Err(Error::no_answer(format!("the probe did not answer within {} s", self.timeout.as_secs_f64())))
+            }
+            Err(error) if error.is_undefined_name() => {
+                let why = format!("{}; in a probe, names outside pg_catalog must be qualified", error.summary());
+                Err(Error::no_answer(why))
             }
             answer => answer,
         }

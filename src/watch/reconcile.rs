@@ -11,7 +11,7 @@ use super::batch::Batch;
 use super::door::{confirmed, owned_table};
 use super::inquiry::{self, Phase};
 use super::pages::Records;
-use super::suspects::{Rights, Suspects};
+use super::suspects::{self, Rights, Suspects};
 use super::tally::Tally;
 use super::watched::{self, Watched};
 use super::{retry, revival};
@@ -24,7 +24,7 @@ use crate::log::deletion;
 use crate::log::run::Run;
 use crate::table::Table;
 
-type Line = (i64, i64, i64, i64, String, Option<String>);
+type Line = (i64, i64, i64, i64, String, Option<String>, i64);
 
 /// How it has ended.
 enum Outcome {
@@ -53,6 +53,7 @@ fn reconcile(
             name!(rounds, i64),
             name!(outcome, String),
             name!(detail, Option<String>),
+            name!(run, i64),
         ),
     >,
     ErrorReport,
@@ -69,10 +70,10 @@ fn reconcile(
         let run = Run::begin(table.number, "reconcile", records.count(&table)?)?;
         inquiry::begin(run, Phase::Missing, &manner)?;
         let watched = Watched { probe, batch, manner };
-        let mut asking = Asking { table, watched, tally: Tally::default(), found: Vec::new(), lost_in_a_row: 0 };
+        let mut asking = Asking { table, watched, run, tally: Tally::default(), found: Vec::new(), named: 0, lost_in_a_row: 0 };
         let mut go = || asking.go(&records);
         let outcome = if is_rehearsal { rehearse(go)? } else { go()? };
-        asking.report(run, outcome, is_rehearsal)
+        asking.report(&records, outcome, is_rehearsal)
     };
     reconcile().map(TableIterator::once).map_err(Into::into)
 }
@@ -87,8 +88,11 @@ fn cannot_ask_anew() -> Error {
 struct Asking {
     table: Rc<Table>,
     watched: Watched,
+    run: Run,
     tally: Tally,
     found: Vec<Suspects>,
+    /// How many records have been read to be asked after.
+    named: u64,
     lost_in_a_row: u32,
 }
 
@@ -102,9 +106,10 @@ impl Asking {
         if let Some(stopped) = self.find_missing(records)? {
             return Ok(stopped);
         }
-        for suspects in self.found.clone() {
-            self.delete(&suspects)?;
+        for place in 0..self.found.len() {
+            self.delete(place)?;
         }
+        self.remark_on_strangers(records)?;
         Ok(Outcome::Done)
     }
 
@@ -116,6 +121,7 @@ impl Asking {
                 return Ok(None);
             }
             let mut batch = Batch::new(page, self.watched.manner.strategy);
+            self.named += batch.size();
             if let Some(stopped) = self.ask(&mut batch)? {
                 return Ok(Some(stopped));
             }
@@ -131,6 +137,7 @@ impl Asking {
                 return Ok(None);
             }
             let mut batch = Batch::new(page, self.watched.manner.strategy);
+            self.named += batch.size();
             if let Some(stopped) = self.ask(&mut batch)? {
                 return Ok(Some(stopped));
             }
@@ -140,6 +147,15 @@ impl Asking {
                 return Ok(Some(Outcome::Refused(why)));
             }
         }
+    }
+
+    /// How many of the named could not be asked after, as they are none, or deleted otherwise.
+    fn remark_on_strangers(&mut self, records: &Records) -> Result<()> {
+        let strangers = records.count(&self.table)?.saturating_sub(self.named);
+        if matches!(records, Records::Named(_)) && strangers > 0 {
+            self.tally.remark(format!("{strangers} of the ids name no live record, or one that others do as well"));
+        }
+        Ok(())
     }
 
     /// Asks until the missing of a batch are known, or it is given up; says so where the source must be given up.
@@ -166,7 +182,8 @@ impl Asking {
     }
 
     /// Asks once more, and deletes what is missing still, as a deletion of its own.
-    fn delete(&mut self, suspects: &Suspects) -> Result<()> {
+    fn delete(&mut self, place: usize) -> Result<()> {
+        let suspects = &self.found[place];
         let mut failures = 0;
         loop {
             let asked = suspects.ask_once_more(&self.table, &self.watched.probe, &mut self.tally.cost);
@@ -183,13 +200,14 @@ impl Asking {
         }
         deletion::begin_anew();
         let rights = Rights::of_caller(&self.table);
-        self.tally.add(suspects.delete(&self.table, &self.watched.manner, rights)?);
+        self.tally.add(suspects.delete(&self.table, self.run, &self.watched.manner, rights)?);
         deletion::begin_anew();
         Ok(())
     }
 
     /// Ends the run; returns the line that reconcile() returns.
-    fn report(self, run: Run, outcome: Outcome, is_rehearsal: bool) -> Result<Line> {
+    fn report(self, records: &Records, outcome: Outcome, is_rehearsal: bool) -> Result<Line> {
+        let run = self.run;
         let (name, why) = match outcome {
             Outcome::Done => (self.tally.outcome(), None),
             Outcome::Refused(why) => ("refused", Some(why)),
@@ -199,17 +217,19 @@ impl Asking {
             .then(|| format!("see tombstone.suspects for run {}, and confirm => true for those you name", run.number));
         let detail = joined([why, advice, self.tally.detail()]);
         let noted = joined([is_rehearsal.then(|| "dry run".to_string()), detail.clone()]);
-        // What was not deleted is for somebody to look at.
-        if is_rehearsal || name != "done" {
-            self.found.into_iter().try_for_each(|suspects| suspects.store(run))?;
+        // What was not deleted is for somebody to look at; what was, no more.
+        match records {
+            _ if is_rehearsal || name != "done" => self.found.into_iter().try_for_each(|suspects| suspects.store(run))?,
+            Records::Named(ids) => suspects::see_to(self.table.number, ids.clone())?,
+            Records::All => inquiry::clear(self.table.number)?,
         }
         let Tally { asked, missing, cost, .. } = self.tally;
         run.count(if is_rehearsal || name != "done" { 0 } else { self.tally.deleted() })?;
         inquiry::add(run, self.tally)?;
-        run.end(name, noted.as_deref())?;
+        run.end(name, noted.as_deref())?; // nothing is kept for others to go on with
         let outcome = if is_rehearsal && name == "done" { "dry_run" } else { name };
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        Ok((count(asked), count(missing), count(cost.questions), count(cost.rounds), outcome.into(), detail))
+        Ok((count(asked), count(missing), count(cost.questions), count(cost.rounds), outcome.into(), detail, run.number))
     }
 }
 

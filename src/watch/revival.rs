@@ -7,7 +7,7 @@ use std::rc::Rc;
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys;
 
-use super::suspects::Rights;
+use super::suspects::{Rights, stops};
 use super::tally::Tally;
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
@@ -15,7 +15,7 @@ use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Marked, Standing};
 use crate::lifecycle::rows::Rows;
-use crate::lifecycle::{all_but_refused, is_of_the_table, readable_keys, seen};
+use crate::lifecycle::{all_but_refused, readable_keys, seen};
 use crate::log::account::{self, Account, Cause};
 use crate::table::Table;
 use crate::table::key::Key;
@@ -122,7 +122,6 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
             rights.to_write(table, || seen(table, || layout::of(table).restore(table, &Rows::Records(keys), Some(stamp))))
         };
         let account = Account { cause: Cause::Reconcile, reason: None, undoes: None };
-        let stops = |error: &Error| is_of_the_table(error) || error.is_lock_timeout();
         let refused: HashMap<usize, Error> =
             account::on(account, || all_but_refused(&keys, stops, &write))?.into_iter().collect();
         // What is none live by now, a trigger of the table has kept.

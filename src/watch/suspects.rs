@@ -25,7 +25,7 @@ use crate::backend::transaction;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Live, Lock};
 use crate::lifecycle::rows::Rows;
-use crate::lifecycle::{all_but_refused, hold, is_of_the_table, seen};
+use crate::lifecycle::{all_but_refused, hold, seen};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::stamp_argument;
 use crate::log::run::Run;
@@ -42,7 +42,7 @@ pub struct Suspects {
     witness: Option<String>,
     /// How often the last questions about them were not answered as expected.
     pub attempt: u32,
-    /// Of an outside client's run: whether the first of the last questions was answered as expected.
+    /// Of an outside client's run: whether the first of the last questions was answered as expected, not long ago.
     pub confirmed: bool,
 }
 
@@ -91,6 +91,7 @@ struct Statements {
     confirm: Statement,
     fail: Statement,
     remove: Statement,
+    seen_to: Statement,
     vanished: Statement,
 }
 
@@ -101,7 +102,9 @@ thread_local! {
 impl Statements {
     fn new() -> Self {
         use pg_sys::*;
-        let select = "SELECT batch, ids, marks, witness, attempt, confirmed FROM tombstone.suspect WHERE run = $1";
+        let select =
+            "SELECT batch, ids, marks, witness, attempt, COALESCE(confirmed_at > clock_timestamp() - interval '5 min', false)
+                      FROM tombstone.suspect WHERE run = $1";
         Statements {
             insert: Statement::new(
                 "INSERT INTO tombstone.suspect (run, batch, ids, marks, witness)
@@ -117,14 +120,20 @@ impl Statements {
             peek: Statement::new(format!("{select} AND batch = $2"), [INT8OID, INT4OID]),
             one: Statement::new(format!("{select} AND batch = $2 FOR UPDATE"), [INT8OID, INT4OID]),
             confirm: Statement::new(
-                "UPDATE tombstone.suspect SET confirmed = true WHERE run = $1 AND batch = $2",
+                "UPDATE tombstone.suspect SET confirmed_at = clock_timestamp() WHERE run = $1 AND batch = $2",
                 [INT8OID, INT4OID],
             ),
             fail: Statement::new(
-                "UPDATE tombstone.suspect SET attempt = attempt + 1, confirmed = false WHERE run = $1 AND batch = $2",
+                "UPDATE tombstone.suspect SET attempt = attempt + 1, confirmed_at = NULL WHERE run = $1 AND batch = $2",
                 [INT8OID, INT4OID],
             ),
             remove: Statement::new("DELETE FROM tombstone.suspect WHERE run = $1 AND batch = $2", [INT8OID, INT4OID]),
+            seen_to: Statement::new(
+                "DELETE FROM tombstone.suspect s USING tombstone.run r
+                 WHERE s.run = r.run AND r.managed = $1 AND r.ended IS NOT NULL
+                   AND NOT EXISTS (SELECT FROM unnest(s.ids) i WHERE i NOT IN (SELECT unnest($2)))",
+                [INT4OID, TEXTARRAYOID],
+            ),
             vanished: Statement::new(
                 "INSERT INTO tombstone.vanished (managed, id, deleted_at) SELECT $1, unnest($2), $3
                  ON CONFLICT (managed, id) DO UPDATE SET deleted_at = EXCLUDED.deleted_at",
@@ -246,16 +255,20 @@ impl Suspects {
 
     /// That the source has the witness, and nothing of what is missing.
     pub fn confirm(&self, answer: &Answer) -> Result<()> {
-        let present = match answer {
-            Answer::Count(count) => *count,
-            Answer::Listed(ids) => ids.len() as u64,
+        let lacks = |lacks: bool| {
+            Error::no_answer(match lacks {
+                true => "the source lacks a record now that it had when it was asked before",
+                false => "the source has some of it, when it is asked once more just before it is deleted",
+            })
         };
-        match present.cmp(&u64::from(self.witness.is_some())) {
-            Ordering::Less => Err(Error::no_answer("the source lacks a record now that it had when it was asked before")),
-            Ordering::Greater => {
-                Err(Error::no_answer("the source has some of it, when it is asked once more just before it is deleted"))
-            }
-            Ordering::Equal => Ok(()),
+        match answer {
+            Answer::Count(present) => match present.cmp(&u64::from(self.witness.is_some())) {
+                Ordering::Less => Err(lacks(true)),
+                Ordering::Greater => Err(lacks(false)),
+                Ordering::Equal => Ok(()),
+            },
+            Answer::Listed(ids) if ids.iter().eq(&self.witness) => Ok(()),
+            Answer::Listed(ids) => Err(lacks(ids.is_empty())),
         }
     }
 
@@ -274,15 +287,18 @@ impl Suspects {
     }
 
     /// Whether the source answers at all, if only after the witness.
-    pub fn source_answers(&self, table: &Table, probe: &Probe, cost: &mut Cost) -> bool {
+    pub fn source_answers(&self, table: &Table, probe: &Probe, cost: &mut Cost) -> Result<bool> {
         cost.questions += 1;
         cost.rounds += 1;
-        probe.ask(table, &self.question(Last::Witness)).is_ok()
+        match probe.ask(table, &self.question(Last::Witness)) {
+            Err(error) if error.is_cancellation() => Err(error),
+            answer => Ok(answer.is_ok()),
+        }
     }
 
-    /// Deletes those that are live still, were not changed since they were asked after, and are not on hold; says what was kept. With
+    /// Deletes, as for this run, those that are live still, were not changed since they were asked after, and are not on hold; says what was kept. With
     /// `restore`, the next pass will ask whether they have re-appeared.
-    pub fn delete(&self, table: &Rc<Table>, manner: &Manner, rights: Rights) -> Result<Tally> {
+    pub fn delete(&self, table: &Rc<Table>, run: Run, manner: &Manner, rights: Rights) -> Result<Tally> {
         let mut tally = Tally::default();
         if self.witness.is_none() && manner.max_missing.is_some() {
             tally.keep(self.size(), format!("{}: there is nothing of its batch that the source has", self.title()));
@@ -305,7 +321,7 @@ impl Suspects {
                 candidates.push((key, layout::rows_of_mark(mark)));
             }
         }
-        let deleted = delete(table, candidates, rights, &mut tally)?;
+        let deleted = delete(table, run, candidates, rights, &mut tally)?;
         if manner.restore {
             remember(table, deleted)?;
         }
@@ -318,7 +334,7 @@ fn live(table: &Table, keys: &[Key]) -> Result<Vec<layout::Marked>> {
 }
 
 /// Deletes records that each have so many rows; returns the ids of those that are deleted now.
-fn delete(table: &Rc<Table>, candidates: Vec<(Key, u64)>, rights: Rights, tally: &mut Tally) -> Result<Vec<String>> {
+fn delete(table: &Rc<Table>, run: Run, candidates: Vec<(Key, u64)>, rights: Rights, tally: &mut Tally) -> Result<Vec<String>> {
     let rows: HashMap<String, u64> = candidates.iter().map(|(key, rows)| (key.text.clone(), *rows)).collect();
     let keys: Vec<Key> = candidates.into_iter().map(|(key, _)| key).collect();
     let write = |keys: &[Key]| {
@@ -329,8 +345,8 @@ fn delete(table: &Rc<Table>, candidates: Vec<(Key, u64)>, rights: Rights, tally:
         }
         Ok(written)
     };
-    let account = Account { cause: Cause::Reconcile, reason: None, undoes: None };
-    let stops = |error: &Error| is_of_the_table(error) || error.is_lock_timeout();
+    let reason = Some(format!("run {}", run.number));
+    let account = Account { cause: Cause::Reconcile, reason, undoes: None };
     let refused = account::on(account, || all_but_refused(&keys, stops, &write))?;
     for (place, error) in &refused {
         tally.keep(1, format!("\"{}\": {}", keys[*place].text, error.summary()));
@@ -347,6 +363,16 @@ fn delete(table: &Rc<Table>, candidates: Vec<(Key, u64)>, rights: Rights, tally:
         }
     }
     Ok(deleted)
+}
+
+/// What is no verdict on a record: that our triggers are disabled, or that others have rows locked.
+pub fn stops(error: &Error) -> bool {
+    error.says_triggers_slept() || error.is_lock_timeout()
+}
+
+/// Somebody has seen to these records: what earlier runs of the table numbered `managed` have left of them to be looked at, goes.
+pub fn see_to(managed: i32, ids: Vec<String>) -> Result<()> {
+    with(|statements| statements.seen_to.execute(&[managed.into(), ids.into()]).map(drop))
 }
 
 fn remember(table: &Table, ids: Vec<String>) -> Result<()> {

@@ -54,6 +54,7 @@ struct Statements {
     due: Statement,
     set: Statement,
     put_off: Statement,
+    bring_on: Statement,
     delete: Statement,
 }
 
@@ -90,6 +91,10 @@ impl Statements {
                 "UPDATE tombstone.watched SET due_at = clock_timestamp() + least(every, interval '4000 years') WHERE managed = $1 AND every IS NOT NULL",
                 [INT4OID],
             ),
+            bring_on: Statement::new(
+                "UPDATE tombstone.watched SET due_at = clock_timestamp() WHERE managed = $1 AND every IS NOT NULL",
+                [INT4OID],
+            ),
             delete: Statement::new(
                 "WITH gone AS (DELETE FROM tombstone.watched WHERE managed = $1 RETURNING managed),
                       forgotten AS (DELETE FROM tombstone.vanished WHERE managed = $1)
@@ -106,6 +111,16 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
 
 /// How `table` is watched; `None`: it is not.
 pub fn of(table: &Table) -> Result<Option<Watched>> {
+    let Some((probe, timeout, batch, manner)) = row(table)? else { return Ok(None) };
+    Ok(Some(Watched { probe: Probe::named(table, &probe, timeout)?, batch, manner }))
+}
+
+/// The same without the probe, for who asks the source himself: the manner, and the most ids in one question.
+pub fn manner_of(table: &Table) -> Result<Option<(Manner, usize)>> {
+    Ok(row(table)?.map(|(_, _, batch, manner)| (manner, batch)))
+}
+
+fn row(table: &Table) -> Result<Option<(String, Duration, usize, Manner)>> {
     let rows = with(|statements| {
         statements.of.rows(&[table.number.into()], |row| {
             let timeout = Duration::from_millis(row.get::<i64>(6)?.unwrap_or_default().max(1).unsigned_abs());
@@ -118,8 +133,7 @@ pub fn of(table: &Table) -> Result<Option<Watched>> {
             Ok((probe, timeout, row.get::<i32>(2)?.unwrap_or(1).unsigned_abs() as usize, manner))
         })
     })?;
-    let Some((probe, timeout, batch, manner)) = rows.into_iter().next() else { return Ok(None) };
-    Ok(Some(Watched { probe: Probe::named(table, &probe, timeout)?, batch, manner }))
+    Ok(rows.into_iter().next())
 }
 
 /// The same of one that must be; 42704 where it is not.
@@ -156,6 +170,11 @@ pub fn set(number: i32, options: Options) -> Result<()> {
 /// Puts the next pass off for as long as passes lie apart.
 pub fn put_off(number: i32) -> Result<()> {
     with(|statements| statements.put_off.execute(&[number.into()]).map(drop))
+}
+
+/// The next pass is due now; false where there are no passes.
+pub fn bring_on(number: i32) -> Result<bool> {
+    with(|statements| Ok(statements.bring_on.execute(&[number.into()])? > 0))
 }
 
 /// Watches the table no more; false where it was not watched.

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::host::Host;
 use crate::error::Error;
+use crate::log::run::Failures;
 use crate::settings;
 
 /// A table that fails is tried again after the naptime, then after twice as long, and so on up to this.
@@ -28,6 +30,13 @@ pub trait Chore {
 pub enum Outcome {
     Rests,
     Failed(Error),
+}
+
+/// When a chore that was taken up now is to be worked on first. Whoever asks for maintenance wants it now; a worker goes on resting
+/// where it rested before it was started anew.
+pub fn first(host: Host, failures: Failures) -> Instant {
+    let rest = if host == Host::Worker { backoff(failures.in_a_row).saturating_sub(failures.since) } else { Duration::ZERO };
+    Instant::now() + rest
 }
 
 /// How long to leave a table alone that has failed so many times in a row.

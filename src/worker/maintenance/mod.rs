@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
+use self::batch::in_our_settings;
 use self::chore::{Chore, Key, Outcome};
 use self::host::Host;
 use self::taking::Taking;
@@ -133,11 +134,13 @@ impl Maintenance {
     fn follow_tables(&mut self) -> Result<()> {
         let (host, only) = (self.host, &self.only);
         let (terms, passes) = host.transaction(|| {
-            run::mark_interrupted()?;
-            inquiry::tidy()?;
-            let mut terms = terms()?;
-            terms.retain(|terms| only.as_ref().is_none_or(|only| only.contains(&terms.number)));
-            Ok((children_first(terms), watched::due()?))
+            in_our_settings(|| {
+                run::mark_interrupted()?;
+                inquiry::tidy()?;
+                let mut terms = terms()?;
+                terms.retain(|terms| only.as_ref().is_none_or(|only| only.contains(&terms.number)));
+                Ok((children_first(terms), watched::due()?))
+            })
         })?;
         self.tell_restored(&terms);
         let wanted = wanted(&terms, &passes);

@@ -39,9 +39,13 @@ impl Pace {
         if rows >= self.rows() || ratio < 1.0 {
             self.rows = ((rows as f64 * ratio.clamp(0.5, 2.0)) as usize).clamp(1, MOST);
         }
-        let Some(rate) = self.rate else { return Duration::ZERO };
-        Duration::from_secs_f64(written as f64 / f64::from(rate)).saturating_sub(took)
+        rest(written, took, self.rate)
     }
+}
+
+/// How long to wait after `written` rows that took so long, for no more than `rate` to be written in a second.
+pub fn rest(written: u64, took: Duration, rate: Option<u32>) -> Duration {
+    rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(written as f64 / f64::from(rate)).saturating_sub(took))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 
 use super::batch::{self, Batch, Kept, Look};
-use super::chore::{Chore, Key, Outcome, TOLD_EVERY, backoff};
+use super::chore::{Chore, Key, Outcome, TOLD_EVERY, backoff, first};
 use super::host::Host;
 use super::pace::Pace;
 use crate::backend::spool::Spool;
@@ -59,12 +59,9 @@ enum Next {
 
 impl Taking {
     pub fn new(host: Host, terms: &Terms, action: Action, failures: run::Failures) -> Taking {
-        let now = Instant::now();
-        // Whoever asks for maintenance wants it now; a worker goes on resting where it rested before it was started anew.
-        let rest =
-            if host == Host::Worker { backoff(failures.in_a_row).saturating_sub(failures.since) } else { Duration::ZERO };
         let (number, relation, name) = (terms.number, terms.relation, terms.title.clone());
-        Taking { host, number, relation, name, action, next: now + rest, failures: failures.in_a_row, under_way: None }
+        let (next, failures) = (first(host, failures), failures.in_a_row);
+        Taking { host, number, relation, name, action, next, failures, under_way: None }
     }
 }
 

@@ -139,7 +139,7 @@ async fn watchers_come_along() -> Result<()> {
     let copy = server.empty_database("watched_copy").await?;
     dump_and_restore(&server, "watched", "watched_copy")?;
     let watch = "SELECT concat_ws(', ', relation, probe, every, batch) FROM tombstone.watches";
-    assert_eq!(value::<String>(&copy, watch, &[]).await?, "record, probe(text[]), 1 day, 20");
+    assert_eq!(value::<String>(&copy, watch, &[]).await?, "record, public.probe, 1 day, 20");
     assert_eq!(set(&copy, "SELECT id FROM tombstone.vanished").await?, ids([2, 3]));
     assert_eq!(deleted(&copy).await?, ids([2, 3]));
 

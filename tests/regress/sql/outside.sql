@@ -103,6 +103,13 @@ SELECT tombstone.reconcile_answer(:run, :question, 7);
 SELECT tombstone.reconcile_answer(:run, :question, 6);
 TABLE last_run;
 
+-- What nobody could ask is no matter where somebody else has asked it.
+SELECT tombstone.reconcile_open('record', '{40,41,42,43,44,45,46,47}') AS run \gset
+SELECT question FROM tombstone.reconcile_questions(:run) \gset
+SELECT tombstone.reconcile_answer(:run, :question, 7);
+SELECT tombstone.reconcile_answer(:run, :question, NULL);
+SELECT attempt FROM tombstone.batch WHERE run = :run;
+SELECT tombstone.reconcile_close(:run);
 -- What cannot be asked is tried a few times, and left; the others are not kept by it.
 DELETE FROM source WHERE id = '46';
 SELECT tombstone.reconcile_open('record', ARRAY(SELECT g::text FROM generate_series(40, 59) g), batch => 10) AS run \gset
@@ -137,6 +144,27 @@ END $$;
 SELECT ids FROM tombstone.reconcile_questions(:run);
 INSERT INTO source VALUES ('50');
 SELECT answer(:run);
+TABLE last_run;
+-- The first of the last questions counts for five minutes.
+DELETE FROM source WHERE id = '50';
+SELECT tombstone.reconcile_open('record', '{50,51,52,53,54,55,56,57}') AS run \gset
+DO $$
+DECLARE
+    inquiry bigint := (SELECT max(run) FROM tombstone.runs);
+    asked record;
+BEGIN
+    LOOP
+        SELECT * INTO asked FROM tombstone.reconcile_questions(inquiry);
+        EXIT WHEN asked.ids = '{51}';
+        PERFORM tombstone.reconcile_answer(inquiry, asked.question, (SELECT count(*) FROM source WHERE id = ANY (asked.ids)));
+    END LOOP;
+END $$;
+SELECT question, ids FROM tombstone.reconcile_questions(:run) \gset
+UPDATE tombstone.suspect SET confirmed_at = confirmed_at - interval '5 min' WHERE run = :run;
+INSERT INTO source VALUES ('50');
+SELECT ids FROM tombstone.reconcile_questions(:run);
+SELECT tombstone.reconcile_answer(:run, :question, 1);
+SELECT answer(:run) > 0 AS answered;
 TABLE last_run;
 -- One of those who answer finds nothing at all, whichever of the last questions it is.
 DELETE FROM source WHERE id = '50';
@@ -208,6 +236,13 @@ SELECT tombstone.reconcile_open('source');
 SELECT tombstone.reconcile_open('record', confirm => true);
 SELECT outcome FROM tombstone.runs WHERE run = :run;
 SELECT answer(:run);
+-- A watch whose probe is gone is none of its business.
+CREATE FUNCTION gone(ids text[]) RETURNS bigint LANGUAGE sql RETURN 0;
+SELECT tombstone.watch('record', 'gone(text[])', batch => 50);
+DROP FUNCTION gone;
+SELECT tombstone.reconcile_open('record') AS run \gset
+SELECT count(*) FROM tombstone.reconcile_questions(:run);
+SELECT tombstone.reconcile_close(:run);
 -- A pass of a watcher is no outside client's.
 CREATE FUNCTION nothing(ids text[]) RETURNS bigint LANGUAGE sql RETURN 0;
 SELECT tombstone.watch('record', 'nothing(text[])');

@@ -118,6 +118,19 @@ SELECT tombstone.watch('record', 'listed(text[])', batch => 50);
 SELECT asked, missing, questions, rounds, outcome FROM tombstone.reconcile('record');
 SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
 
+-- A key that is spelt in two ways is one: it does not lack its twin.
+CREATE TABLE amount (id numeric PRIMARY KEY, deleted_at timestamptz);
+SELECT tombstone.manage('amount', notify => 'none');
+INSERT INTO amount SELECT generate_series(1, 7);
+CREATE FUNCTION counted_amounts(ids text[]) RETURNS bigint LANGUAGE sql
+    RETURN (SELECT count(*) FROM generate_series(1, 7) n WHERE n = ANY (ids::numeric[]));
+SELECT tombstone.watch('amount', 'counted_amounts(text[])', every => NULL);
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('amount', '{1,1.0,2,3,4,5,6,7.00}');
+SELECT count(*) FROM amount WHERE deleted_at IS NOT NULL;
+SELECT tombstone.watch_now('amount');
+SELECT tombstone.watch_now('source');
+DROP TABLE amount;
+
 -- By a pass, with each strategy; the last batches are even. It is due at once, then after a week.
 CREATE PROCEDURE pass(strategy text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -270,6 +283,15 @@ SELECT tombstone.watch('record', 'spelt(text[])');
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
 SELECT tombstone.watch('record', 'null_among(text[])');
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
+-- One that lists something else each time: what it has named once it has not denied.
+CREATE FUNCTION changes_its_mind(ids text[]) RETURNS SETOF text LANGUAGE sql
+    RETURN unnest(CASE cardinality(ids) WHEN 10 THEN '{1,2,3,4,6,7,8,9,10}' WHEN 2 THEN '{5}' ELSE ids END);
+SELECT tombstone.watch('record', 'changes_its_mind(text[])');
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
+-- Names are not looked for in anybody's search_path.
+CREATE FUNCTION unqualified(ids text[]) RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM source WHERE id = ANY (ids)';
+SELECT tombstone.watch('record', 'unqualified(text[])');
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
 -- A statement that times out is the caller's, not the probe's.
 SELECT tombstone.watch('record', 'odd(text[])');
 SET watching.how = 'asleep';
@@ -315,6 +337,18 @@ DROP TRIGGER keep ON record;
 SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record');
 SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
 DROP TABLE child;
+
+-- A trigger that calls itself not ready, about one record, is not ours: the others go.
+CREATE FUNCTION not_ready() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'order % is not closed', OLD.id USING ERRCODE = 'object_not_in_prerequisite_state'; END $$;
+CREATE TRIGGER not_ready BEFORE UPDATE ON record FOR EACH ROW WHEN (OLD.id = 7) EXECUTE FUNCTION not_ready();
+SELECT begin_anew(40);
+DELETE FROM source WHERE id IN ('7', '23', '33');
+SELECT tombstone.watch('record', 'counted(text[])', batch => 10);
+CALL tombstone.maintain('record');
+TABLE last_run;
+SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
+DROP TRIGGER not_ready ON record;
 
 -- Our triggers are disabled: nothing can be deleted, and the run says so.
 SELECT begin_anew(20);
@@ -420,6 +454,12 @@ SELECT id, day FROM part WHERE deleted_at IS NOT NULL ORDER BY id, day;
 --
 -- Around it
 --
+
+-- What is to be done, and since when: also a pass.
+SELECT tombstone.watch('part', 'counted(text[])', every => '1 day');
+SELECT relation, action, due, lag > '0' AS overdue FROM tombstone.backlog WHERE action = 'watch' AND relation = 'part'::regclass;
+-- Nothing of passes that are over is kept, but what somebody is to look at.
+SELECT count(*) FROM tombstone.batch;
 
 -- A table that is paused is not asked after by itself; one that is not watched, by nobody; one that is gone takes it all along.
 SELECT tombstone.pause('part');

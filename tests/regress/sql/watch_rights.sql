@@ -29,6 +29,7 @@ SELECT tombstone.watch('watch_rights.record', 'watch_rights.probe(text[])', ever
 SET ROLE watch_stranger;
 SELECT tombstone.watch('record', 'watch_rights.probe(text[])');
 SELECT tombstone.unwatch('record');
+SELECT tombstone.watch_now('record');
 SELECT * FROM tombstone.reconcile('record', '{1}');
 SELECT tombstone.reconcile_open('record');
 SELECT * FROM tombstone.watches;

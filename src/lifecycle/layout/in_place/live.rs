@@ -38,14 +38,13 @@ pub fn count(table: &Table) -> Result<i64> {
 }
 
 fn build(table: &Table, which: Live) -> (String, Vec<pg_sys::Oid>) {
-    let (mut from, mut limit) = (String::new(), String::new());
+    let mut limit = String::new();
     let mut types: Vec<pg_sys::Oid> = Vec::new();
     let mut condition = is_live(table);
     match which {
         Live::Among(_) => {
             types.extend(table.id.iter().map(|column| column.kind.array()));
-            from = format!(", {}", keys_from("k", types.len()));
-            condition += &format!(" AND {}", key_equals(table, "t", |i| format!("k.c{i}")));
+            condition += &format!(" AND {}", among(table, types.len()));
         }
         Live::After(key, _) => {
             if key.is_some() {
@@ -66,7 +65,16 @@ fn build(table: &Table, which: Live) -> (String, Vec<pg_sys::Oid>) {
             (format!("pg_catalog.string_agg({mark}, '{MARKS_APART}' ORDER BY {order})"), format!(" GROUP BY {names}"))
         }
     };
-    (format!("SELECT {names}, {mark} FROM {table_sql} AS t{from} WHERE {condition}{group} ORDER BY {names}{limit}"), types)
+    (format!("SELECT {names}, {mark} FROM {table_sql} AS t WHERE {condition}{group} ORDER BY {names}{limit}"), types)
+}
+
+/// That the row's key is among those of the first `count` parameters; once, in however many ways its key is spelt there.
+fn among(table: &Table, count: usize) -> String {
+    if count == 1 {
+        return key_equals(table, "t", |_| "ANY ($1)".into());
+    }
+    let same = key_equals(table, "t", |i| format!("k.c{i}"));
+    format!("EXISTS (SELECT FROM {} WHERE {same})", keys_from("k", count))
 }
 
 fn arguments<'d>(table: &Table, which: Live) -> Vec<DatumWithOid<'d>> {

@@ -11,7 +11,7 @@ use crate::settings;
 use crate::watch::suspects::{self, Rights, Suspects};
 use crate::watch::tally::{Cost, Tally};
 use crate::watch::{inquiry, retry};
-use crate::worker::maintenance::pace::Pace;
+use crate::worker::maintenance::pace;
 
 /// How far the last questions have come.
 #[derive(Default)]
@@ -23,6 +23,8 @@ pub struct Deleting {
     /// Whether something was left on the way, to be tried again at the end, and how often that was so.
     has_left: bool,
     times_left: u32,
+    /// Whether the source has answered any of these questions.
+    has_answered: bool,
 }
 
 impl Watching {
@@ -43,40 +45,41 @@ impl Watching {
         match asked {
             Err(error) if error.is_cancellation() => return Err(error),
             Err(error) => return self.not_asked(pass, &suspects, &here, error),
-            Ok(Err(why)) => return self.not_confirmed(pass, &suspects, &why),
-            Ok(Ok(())) => (),
+            Ok(confirmed) => {
+                (pass.deleting.has_answered, pass.lost_in_a_row) = (true, 0);
+                if let Err(why) = confirmed {
+                    return self.not_confirmed(pass, &suspects, &why);
+                }
+            }
         }
         match self.transaction(|| self.delete(pass, suspects.batch)) {
             Err(error) if error.is_transient() && pass.deleting.is_last_time() => self.give_up(pass, &suspects, &error),
             Err(error) if error.is_transient() => Ok(pass.leave(&suspects)),
             Err(error) => Err(error),
             Ok(None) => Ok(Step::Left),
-            Ok(Some((records, written))) => {
-                (pass.deleting.after, pass.deleting.answered_otherwise, pass.lost_in_a_row) = (suspects.batch, 0, 0);
-                let mut pace = Pace::new(settings::batch_time(), settings::rate());
-                Ok(Step::On(pace.after(records as usize, written, began.elapsed())))
+            Ok(Some(written)) => {
+                pass.deleting.is_past(&suspects);
+                Ok(Step::On(pace::rest(written, began.elapsed(), settings::rate())))
             }
         }
     }
 
-    /// Deletes suspects that the source has confirmed, unless somebody has ended the pass in the meantime. Returns how many records,
-    /// and how many rows were written with all that followed from them.
-    fn delete(&self, pass: &Pass, batch: i32) -> Result<Option<(u64, u64)>> {
+    /// Deletes suspects that the source has confirmed, unless somebody has ended the pass in the meantime. Returns how many rows were
+    /// written, with all that followed from them.
+    fn delete(&self, pass: &Pass, batch: i32) -> Result<Option<u64>> {
         let Some(here) = self.here(pass, LockFor::Writing)? else { return Ok(None) };
         let Some(suspects) = suspects::one(pass.run, batch)? else { return Ok(None) };
         let before = event::noted();
-        let tally = suspects.delete(&here.table, &here.inquiry.manner, Rights::Maintenance)?;
+        let tally = suspects.delete(&here.table, pass.run, &here.inquiry.manner, Rights::Maintenance)?;
         let written = event::noted() - before;
-        let records = suspects.size() - tally.kept;
-        pass.run.count(records)?;
+        pass.run.count(suspects.size() - tally.kept)?;
         suspects.remove(pass.run)?;
         inquiry::add(pass.run, tally)?;
-        Ok(Some((records, written)))
+        Ok(Some(written))
     }
 
     /// The source answers otherwise than it did: asks again after a while, and after a few times lets the batch be.
     fn not_confirmed(&mut self, pass: &mut Pass, suspects: &Suspects, why: &Error) -> Result<Step> {
-        pass.lost_in_a_row = 0;
         pass.deleting.answered_otherwise += 1;
         match retry::pause(pass.deleting.answered_otherwise) {
             Some(pause) => Ok(Step::On(pause)),
@@ -89,20 +92,22 @@ impl Watching {
     fn not_asked(&mut self, pass: &mut Pass, suspects: &Suspects, here: &Here, error: Error) -> Result<Step> {
         pass.lost_in_a_row += 1;
         if !pass.deleting.is_last_time() {
-            let is_down = pass.lost_in_a_row >= retry::LOST_IN_A_ROW;
             let step = pass.leave(suspects);
-            pass.deleting.after = if is_down { i32::MAX } else { pass.deleting.after };
-            return Ok(step);
+            let is_down = pass.lost_in_a_row >= retry::LOST_IN_A_ROW;
+            return if is_down { self.end_or_begin_again(pass) } else { Ok(step) };
         }
-        let mut cost = Cost::default();
-        let answers = self.transaction(|| Ok(suspects.source_answers(&here.table, &here.watched.probe, &mut cost)))?;
-        self.transaction(|| inquiry::add(pass.run, Tally::of_cost(cost)))?;
-        if answers { self.give_up(pass, suspects, &error) } else { Ok(Step::Stuck(error)) }
+        if !pass.deleting.has_answered {
+            let mut cost = Cost::default();
+            let answers = self.transaction(|| suspects.source_answers(&here.table, &here.watched.probe, &mut cost))?;
+            self.transaction(|| inquiry::add(pass.run, Tally::of_cost(cost)))?;
+            pass.deleting.has_answered = answers;
+        }
+        if pass.deleting.has_answered { self.give_up(pass, suspects, &error) } else { Ok(Step::Stuck(error)) }
     }
 
     /// Leaves suspects for good; the next pass asks after them anew.
     fn give_up(&mut self, pass: &mut Pass, suspects: &Suspects, why: &Error) -> Result<Step> {
-        (pass.deleting.after, pass.deleting.answered_otherwise) = (suspects.batch, 0);
+        pass.deleting.is_past(suspects);
         self.transaction(|| {
             if inquiry::load(pass.run.number)?.is_none() {
                 return Ok(Step::Left);
@@ -118,14 +123,19 @@ impl Watching {
         if !pass.deleting.has_left {
             return self.end(pass);
         }
-        let times_left = pass.deleting.times_left + 1;
-        pass.deleting = Deleting { times_left, ..Deleting::default() };
+        let (times_left, has_answered) = (pass.deleting.times_left + 1, pass.deleting.has_answered);
+        pass.deleting = Deleting { times_left, has_answered, ..Deleting::default() };
         pass.lost_in_a_row = 0;
         Ok(Step::On(retry::pause(times_left).unwrap_or_default()))
     }
 }
 
 impl Deleting {
+    /// On with the next batch.
+    fn is_past(&mut self, suspects: &Suspects) {
+        (self.after, self.answered_otherwise) = (suspects.batch, 0);
+    }
+
     fn is_last_time(&self) -> bool {
         self.times_left + 1 >= retry::TRIES
     }
@@ -134,7 +144,8 @@ impl Deleting {
 impl Pass {
     /// Leaves suspects for the end.
     fn leave(&mut self, suspects: &Suspects) -> Step {
-        (self.deleting.after, self.deleting.has_left) = (suspects.batch, true);
+        self.deleting.is_past(suspects);
+        self.deleting.has_left = true;
         Step::On(Duration::ZERO)
     }
 }

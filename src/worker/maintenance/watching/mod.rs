@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 
 use self::deleting::Deleting;
 use super::batch::in_our_settings;
-use super::chore::{Chore, Key, Outcome, TOLD_EVERY, backoff};
+use super::chore::{Chore, Key, Outcome, TOLD_EVERY, backoff, first};
 use super::host::Host;
 use super::is_paused;
 use crate::backend::relation::{LockFor, lock};
@@ -97,11 +97,9 @@ struct Here {
 
 impl Watching {
     pub fn new(host: Host, terms: &Terms, failures: run::Failures) -> Watching {
-        // As for expiry and purge: a session does not rest, a worker goes on resting.
-        let rest =
-            if host == Host::Worker { backoff(failures.in_a_row).saturating_sub(failures.since) } else { Duration::ZERO };
         let (number, relation, name) = (terms.number, terms.relation, terms.title.clone());
-        Watching { host, number, relation, name, next: Instant::now() + rest, failures: failures.in_a_row, pass: None }
+        let (next, failures) = (first(host, failures), failures.in_a_row);
+        Watching { host, number, relation, name, next, failures, pass: None }
     }
 }
 
@@ -156,6 +154,7 @@ impl Watching {
                 Ok(false)
             }
             Ok(None) => Ok(true),
+            Err(error) if error.is_cancellation() || error.is_transient() => Err(error),
             Err(error) => {
                 self.host.transaction(|| run::note_failure(self.number, ACTION, &error.summary()))?;
                 self.host.warn(&format!("{}: its source cannot be asked: {}", self.name, error.summary()), None);
@@ -182,16 +181,12 @@ impl Watching {
                     return Ok(true);
                 }
                 Ok(Step::Stuck(error)) => {
-                    self.release(&pass);
-                    self.host.warn(
-                        &format!("{}: not all that is missing could be deleted yet: {}", self.name, error.summary()),
-                        None,
-                    );
+                    self.wait(&pass, &error);
                     return Err(error);
                 }
-                // Somebody was in the way, or wanted it to stop: whoever comes next goes on with it.
+                // Somebody was in the way, or wanted it to stop.
                 Err(error) if error.is_cancellation() || error.is_transient() => {
-                    self.release(&pass);
+                    self.wait(&pass, &error);
                     return Err(error);
                 }
                 Err(error) => {
@@ -224,11 +219,17 @@ impl Watching {
         asked.failures += 1;
         if let Some(pause) = retry::pause(asked.failures) {
             if asked.stored.is_none() {
-                asked.stored = Some(self.transaction(|| {
+                asked.stored = self.transaction(|| {
+                    if inquiry::load(pass.run.number)?.is_none() {
+                        return Ok(None);
+                    }
                     inquiry::move_to(pass.run, pass.phase, pass.position.as_deref())?;
                     let (ids, marks) = (asked.batch.ids.clone(), asked.batch.marks.clone());
-                    stored::insert(pass.run, pass.phase == Phase::Missing, ids, marks)
-                })?);
+                    stored::insert(pass.run, pass.phase == Phase::Missing, ids, marks).map(Some)
+                })?;
+                if asked.stored.is_none() {
+                    return Ok(Step::Left);
+                }
             }
             asked.again = Instant::now() + pause;
             pass.aside.push(asked);
@@ -296,7 +297,7 @@ impl Watching {
             inquiry::move_to(pass.run, pass.phase, pass.position.as_deref())?;
             asked.forget_stored(pass.run)?;
             if pass.phase == Phase::Reappeared {
-                inquiry::add(pass.run, revival::restore(&here.table, batch.present(), Rights::Maintenance)?)?;
+                inquiry::add(pass.run, restored(&here.table, batch)?)?;
                 return Ok(Some(None));
             }
             inquiry::add(pass.run, batch.tally())?;
@@ -305,12 +306,14 @@ impl Watching {
             }
             let refusal = batch.refusal(&here.table, here.inquiry.manner.max_missing)?;
             if let Some(why) = &refusal {
-                pass.run.end("refused", Some(why))?;
+                inquiry::end(pass.run, "refused", Some(why))?;
                 watched::put_off(self.number)?;
             }
             Ok(Some(refusal))
         })?;
-        pass.asked += batch.tally().asked;
+        if pass.phase == Phase::Missing {
+            pass.asked += batch.size();
+        }
         match settled {
             None => Ok(Step::Left),
             Some(Some(why)) => Ok(self.tell_refusal(pass, &why)),
@@ -322,8 +325,7 @@ impl Watching {
         let ended = self.transaction(|| {
             let Some(inquiry) = inquiry::load(pass.run.number)? else { return Ok(None) };
             let (outcome, detail) = (inquiry.tally.outcome(), inquiry.tally.detail());
-            pass.run.end(outcome, detail.as_deref())?;
-            inquiry::clear_suspects(pass.run)?;
+            inquiry::end(pass.run, outcome, detail.as_deref())?;
             if outcome == "done" {
                 watched::put_off(self.number)?;
             }
@@ -359,7 +361,13 @@ impl Watching {
 
     fn fail(&self, pass: &Pass, why: &str) -> Result<()> {
         self.host.warn(&format!("{}: nothing more is asked: {why}", self.name), None);
-        self.transaction(|| pass.run.end("failed", Some(why)).map(drop))
+        self.transaction(|| inquiry::end(pass.run, "failed", Some(why)).map(drop))
+    }
+
+    /// It cannot go on for now: whoever comes next does.
+    fn wait(&self, pass: &Pass, why: &Error) {
+        self.release(pass);
+        self.host.warn(&format!("{}: its pass waits, to go on later: {}", self.name, why.summary()), None);
     }
 
     /// Leaves the pass to whoever comes next. That it cannot be noted is found out by then.
@@ -428,14 +436,16 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
     }
     let table = by_oid(relation)?;
     let Some(watched) = watched::of(&table)? else { return Ok(None) };
-    let run = match inquiry::open_pass(number)? {
-        Some(run) if run.claim()? => run,
-        Some(_) => return Ok(None), // another process is at it
-        None => match begin_anew(&table, &watched)? {
-            Some(run) => run,
-            None => return Ok(None), // so it is by now
-        },
+    let under_way = match inquiry::open_pass(number)? {
+        Some((run, _)) if !run.claim()? => return Ok(None), // another process is at it
+        Some((run, true)) => {
+            inquiry::end(run, "failed", Some("what is missing could not be deleted by the time that the next pass was due"))?;
+            None
+        }
+        under_way => under_way.map(|(run, _)| run),
     };
+    let begun = if under_way.is_none() { begin_anew(&table, &watched)? } else { under_way };
+    let Some(run) = begun else { return Ok(None) }; // another process has begun it by now
     let Some(Inquiry { phase, position, due, manner, tally, .. }) = inquiry::load(run.number)? else { return Ok(None) };
     let mut aside = Vec::new();
     for number in stored::some(run, MOST_ASIDE)? {
@@ -446,6 +456,18 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
     }
     let (asked, deleting, told) = (tally.asked, Deleting::default(), Instant::now());
     Ok(Some(Pass { run, phase, position, due, asked, batch: None, aside, lost_in_a_row: 0, deleting, told }))
+}
+
+/// Restores what of a batch is there again. What others have locked is for the next pass: it stays on the list.
+fn restored(table: &Rc<Table>, batch: &Batch) -> Result<Tally> {
+    match revival::restore(table, batch.present(), Rights::Maintenance) {
+        Err(error) if error.is_transient() => {
+            let mut tally = Tally::default();
+            tally.remark(format!("what is in the source again of {} was not restored: {}", batch.title(), error.summary()));
+            Ok(tally)
+        }
+        restored => restored,
+    }
 }
 
 fn begin_anew(table: &Table, watched: &Watched) -> Result<Option<Run>> {
