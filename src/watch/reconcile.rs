@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use super::batch::Batch;
 use super::door::{confirmed, owned_table};
 use super::inquiry::{self, Phase};
-use super::pages::Records;
+use super::pages::{Pages, Records};
 use super::suspects::{self, Rights, Suspects};
 use super::tally::Tally;
 use super::watched::{self, Watched};
@@ -20,6 +20,7 @@ use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::rehearse;
 use crate::backend::transaction::keeps_snapshot;
 use crate::error::{Error, Result};
+use crate::lifecycle::layout::Marked;
 use crate::log::deletion;
 use crate::log::run::Run;
 use crate::table::Table;
@@ -114,37 +115,43 @@ impl Asking {
     }
 
     fn restore_reappeared(&mut self, records: &Records) -> Result<Option<Outcome>> {
-        let mut pages = records.vanished(&self.table)?;
-        loop {
-            let page = pages.next_vanished(&self.table, self.watched.batch)?;
-            if page.is_empty() {
-                return Ok(None);
-            }
-            let mut batch = Batch::new(page, self.watched.manner.strategy);
-            self.named += batch.size();
-            if let Some(stopped) = self.ask(&mut batch)? {
-                return Ok(Some(stopped));
-            }
-            self.tally.add(revival::restore(&self.table, batch.present(), Rights::of_caller(&self.table))?);
-        }
+        let pages = records.vanished(&self.table)?;
+        self.each_batch(pages, Pages::next_vanished, |this, batch| {
+            let restored = revival::restore(&this.table, batch.present(), Rights::of_caller(&this.table))?;
+            this.tally.add(restored);
+            Ok(None)
+        })
     }
 
     fn find_missing(&mut self, records: &Records) -> Result<Option<Outcome>> {
-        let mut pages = records.live(&self.table)?;
+        let pages = records.live(&self.table)?;
+        self.each_batch(pages, Pages::next_live, |this, batch| {
+            this.tally.add(batch.tally());
+            this.found.extend(Suspects::of(batch, 0));
+            Ok(batch.refusal(&this.table, this.watched.manner.max_missing)?.map(Outcome::Refused))
+        })
+    }
+
+    /// Asks after batch upon batch, and has each settled; until there are no more, or it must stop.
+    fn each_batch(
+        &mut self,
+        mut pages: Pages,
+        next: fn(&mut Pages, &Table, usize) -> Result<Vec<Marked>>,
+        settle: impl Fn(&mut Self, &Batch) -> Result<Option<Outcome>>,
+    ) -> Result<Option<Outcome>> {
         loop {
-            let page = pages.next_live(&self.table, self.watched.batch)?;
+            let page = next(&mut pages, &self.table, self.watched.batch)?;
             if page.is_empty() {
                 return Ok(None);
             }
             let mut batch = Batch::new(page, self.watched.manner.strategy);
             self.named += batch.size();
-            if let Some(stopped) = self.ask(&mut batch)? {
-                return Ok(Some(stopped));
-            }
-            self.tally.add(batch.tally());
-            self.found.extend(Suspects::of(&batch, 0));
-            if let Some(why) = batch.refusal(&self.table, self.watched.manner.max_missing)? {
-                return Ok(Some(Outcome::Refused(why)));
+            let stopped = match self.ask(&mut batch)? {
+                None => settle(self, &batch)?,
+                stopped => stopped,
+            };
+            if stopped.is_some() {
+                return Ok(stopped);
             }
         }
     }
