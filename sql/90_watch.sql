@@ -149,7 +149,7 @@ COMMENT ON FUNCTION tombstone.watch IS
 CREATE FUNCTION tombstone.watch_now(relation regclass) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'watch_now_wrapper';
 COMMENT ON FUNCTION tombstone.watch_now IS
-    'The next pass of a watched table that you own is due now: a worker begins it within a naptime, CALL maintain() at once.';
+    'The next pass of a watched table that you own is due now: a worker begins it within a naptime, or after the one that is under way, or once it has rested after one that failed, up to an hour; CALL maintain() at once.';
 
 CREATE FUNCTION tombstone.unwatch(relation regclass) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'unwatch_wrapper';
@@ -222,7 +222,7 @@ JOIN pg_catalog.pg_class c ON c.oid = m.relation
 WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 
 COMMENT ON VIEW tombstone.suspects IS
-    'Records of the tables you own that a source has not, and that are not deleted: their run is under way, was refused, has failed, or was a dry run. They stay until reconcile() has seen to them, or the next pass over the table begins.';
+    'Records of the tables you own that a source has not, and that their run has not deleted: it is under way, was refused, has failed, or was a dry run. They stay until reconcile() has seen to all of them, and left none, or the next pass over the table begins.';
 COMMENT ON COLUMN tombstone.suspects.run IS 'The run, as tombstone.runs has it.';
 COMMENT ON COLUMN tombstone.suspects.relation IS 'The managed table.';
 COMMENT ON COLUMN tombstone.suspects.id IS 'The record, as text.';

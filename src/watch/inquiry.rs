@@ -98,9 +98,11 @@ impl Statements {
                 "UPDATE tombstone.inquiry SET phase = $2, position = $3 WHERE run = $1",
                 [INT8OID, TEXTOID, TEXTOID],
             ),
-            // What earlier runs of the table have left for somebody to look at is old by then.
+            // What earlier runs of the table have left for somebody to look at is old by then. The runs are locked, so that whoever
+            // forgets old ones passes these by, rather than wait for what is deleted with them.
             clear: Statement::new(
-                "DELETE FROM tombstone.suspect s USING tombstone.run r WHERE s.run = r.run AND r.managed = $1 AND r.ended IS NOT NULL",
+                "WITH earlier AS (SELECT run FROM tombstone.run WHERE managed = $1 AND ended IS NOT NULL FOR KEY SHARE)
+                 DELETE FROM tombstone.suspect s USING earlier WHERE s.run = earlier.run",
                 [INT4OID],
             ),
             clear_batches: Statement::new("DELETE FROM tombstone.batch WHERE run = $1", [INT8OID]),

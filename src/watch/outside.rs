@@ -216,12 +216,12 @@ fn count(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: Option<i
     let question = number.place.checked_sub(used).and_then(|place| search.questions().get(place));
     let Some(present) = present else {
         let is_open = question.is_some() && batch.answers.get(number.place).copied().flatten().is_none();
-        return if is_open { start_over(&batch, inquiry, NOT_ASKED) } else { Ok(false) };
+        return if is_open { answered_in_vain(&batch, inquiry, NOT_ASKED) } else { Ok(false) };
     };
     let Some(question) = question else {
         // Of a round that is over: the same answer again is a client's second try, another one a source that changes.
         return match batch.answers.get(number.place).copied().flatten() {
-            Some(known) if known != present => start_over(&batch, inquiry, "two answers to one question differ"),
+            Some(known) if known != present => answered_in_vain(&batch, inquiry, "two answers to one question differ"),
             _ => Ok(false),
         };
     };
@@ -229,7 +229,7 @@ fn count(table: &Rc<Table>, inquiry: &Inquiry, number: Number, present: Option<i
     batch.answers.resize(used + search.questions().len(), None);
     match batch.answers[number.place] {
         Some(known) if known == present => return Ok(false),
-        Some(_) => return start_over(&batch, inquiry, "two answers to one question differ"),
+        Some(_) => return answered_in_vain(&batch, inquiry, "two answers to one question differ"),
         None => batch.answers[number.place] = Some(present),
     }
     inquiry::add(run, Tally::of_cost(Cost { questions: 1, rounds: 0 }))?;
@@ -260,6 +260,7 @@ fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, last: Last, pre
         return Ok(false);
     };
     let confirmed = match present {
+        Some(_) if suspects.attempt >= retry::TRIES => Err(Error::no_answer("its last questions were answered too far apart")),
         Some(present) => suspects.confirm(&Answer::Count(possible(present, suspects.question(last).len())?)),
         None => Err(Error::no_answer(NOT_ASKED)),
     };
@@ -300,9 +301,14 @@ fn reconcile_close(run: Option<i64>) -> Result<bool, ErrorReport> {
     close().map_err(Into::into)
 }
 
+/// A question was asked, and its answer is of no use, nor are those before it.
+fn answered_in_vain(batch: &Stored, inquiry: &Inquiry, why: &str) -> Result<bool> {
+    inquiry::add(inquiry.run, Tally::of_cost(Cost { questions: 1, rounds: 0 }))?;
+    start_over(batch, inquiry, why)
+}
+
 /// Throws the answers away, as they contradict each other; after a few attempts the batch is given up.
 fn start_over(batch: &Stored, inquiry: &Inquiry, why: &str) -> Result<bool> {
-    inquiry::add(inquiry.run, Tally::of_cost(Cost { questions: 1, rounds: 0 }))?;
     if batch.attempt + 1 < retry::TRIES {
         batch.start_over(inquiry.run)?;
         return Ok(true);

@@ -224,10 +224,11 @@ impl Asking {
             .then(|| format!("see tombstone.suspects for run {}, and confirm => true for those you name", run.number));
         let detail = joined([why, advice, self.tally.detail()]);
         let noted = joined([is_rehearsal.then(|| "dry run".to_string()), detail.clone()]);
-        // What was not deleted is for somebody to look at; what was, no more.
+        // What was not deleted is for somebody to look at; what he has looked at and seen to, is no more.
         match records {
             _ if is_rehearsal || name != "done" => self.found.into_iter().try_for_each(|suspects| suspects.store(run))?,
-            Records::Named(ids) => suspects::see_to(self.table.number, ids.clone())?,
+            _ if self.tally.kept + self.tally.lost > 0 => (),
+            Records::Named(ids) => suspects::see_to(&self.table, ids)?,
             Records::All => inquiry::clear(self.table.number)?,
         }
         let Tally { asked, missing, cost, .. } = self.tally;

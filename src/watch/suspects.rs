@@ -25,7 +25,7 @@ use crate::backend::transaction;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Live, Lock};
 use crate::lifecycle::rows::Rows;
-use crate::lifecycle::{all_but_refused, hold, seen};
+use crate::lifecycle::{all_but_refused, hold, readable_keys, seen};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::stamp_argument;
 use crate::log::run::Run;
@@ -88,6 +88,7 @@ struct Statements {
     numbers: Statement,
     peek: Statement,
     one: Statement,
+    confirmed: Statement,
     confirm: Statement,
     fail: Statement,
     remove: Statement,
@@ -119,8 +120,16 @@ impl Statements {
             ),
             peek: Statement::new(format!("{select} AND batch = $2"), [INT8OID, INT4OID]),
             one: Statement::new(format!("{select} AND batch = $2 FOR UPDATE"), [INT8OID, INT4OID]),
+            confirmed: Statement::new(
+                "SELECT batch FROM tombstone.suspect
+                 WHERE run = $1 AND confirmed_at > clock_timestamp() - interval '5 min' ORDER BY confirmed_at LIMIT $2",
+                [INT8OID, INT8OID],
+            ),
+            // That an earlier one has been for nothing counts as an attempt.
             confirm: Statement::new(
-                "UPDATE tombstone.suspect SET confirmed_at = clock_timestamp() WHERE run = $1 AND batch = $2",
+                "UPDATE tombstone.suspect
+                 SET attempt = attempt + CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END, confirmed_at = clock_timestamp()
+                 WHERE run = $1 AND batch = $2",
                 [INT8OID, INT4OID],
             ),
             fail: Statement::new(
@@ -129,8 +138,9 @@ impl Statements {
             ),
             remove: Statement::new("DELETE FROM tombstone.suspect WHERE run = $1 AND batch = $2", [INT8OID, INT4OID]),
             seen_to: Statement::new(
-                "DELETE FROM tombstone.suspect s USING tombstone.run r
-                 WHERE s.run = r.run AND r.managed = $1 AND r.ended IS NOT NULL
+                "WITH earlier AS (SELECT run FROM tombstone.run WHERE managed = $1 AND ended IS NOT NULL FOR KEY SHARE)
+                 DELETE FROM tombstone.suspect s USING earlier
+                 WHERE s.run = earlier.run
                    AND NOT EXISTS (SELECT FROM unnest(s.ids) i WHERE i NOT IN (SELECT unnest($2)))",
                 [INT4OID, TEXTARRAYOID],
             ),
@@ -163,9 +173,17 @@ pub fn next(run: Run, after: i32) -> Result<Option<Suspects>> {
     with(|statements| Ok(statements.next.rows(&[run.number.into(), after.into()], read)?.into_iter().next()))
 }
 
-/// At most `most` of the batches of a run that have suspects, from a random one on.
+/// At most `most` of the batches of a run that have suspects: first those whose confirmation would lapse first, then from a random one
+/// on.
 pub fn some(run: Run, most: usize) -> Result<Vec<i32>> {
-    with(|statements| from_anywhere(run, most, &statements.last, &statements.numbers))
+    with(|statements| {
+        let read = |row: &SpiHeapTupleData| Ok(row.get::<i32>(1)?.unwrap_or_default());
+        let mut batches = statements.confirmed.rows(&[run.number.into(), (most as i64).into()], read)?;
+        let others = from_anywhere(run, most, &statements.last, &statements.numbers)?;
+        batches.extend(others.into_iter().filter(|batch| !batches.contains(batch)).collect::<Vec<_>>());
+        batches.truncate(most);
+        Ok(batches)
+    })
 }
 
 /// Those of one batch.
@@ -370,9 +388,11 @@ pub fn stops(error: &Error) -> bool {
     error.says_triggers_slept() || error.is_lock_timeout()
 }
 
-/// Somebody has seen to these records: what earlier runs of the table numbered `managed` have left of them to be looked at, goes.
-pub fn see_to(managed: i32, ids: Vec<String>) -> Result<()> {
-    with(|statements| statements.seen_to.execute(&[managed.into(), ids.into()]).map(drop))
+/// Somebody has seen to these records: the batches of which earlier runs of the table have left no others to be looked at, go.
+pub fn see_to(table: &Table, ids: &[String]) -> Result<()> {
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let ids: Vec<String> = readable_keys(table, &ids)?.into_iter().map(|(_, key)| key.text).collect();
+    with(|statements| statements.seen_to.execute(&[table.number.into(), ids.into()]).map(drop))
 }
 
 fn remember(table: &Table, ids: Vec<String>) -> Result<()> {

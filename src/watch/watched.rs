@@ -12,6 +12,7 @@ use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
+use crate::log::run::Run;
 use crate::table::Table;
 
 /// How missing records are searched for, and what becomes of them.
@@ -87,9 +88,12 @@ impl Statements {
                      timeout = EXCLUDED.timeout, due_at = DEFAULT",
                 [INT4OID, TEXTOID, INTERVALOID, INT4OID, NUMERICOID, BOOLOID, TEXTOID, INTERVALOID],
             ),
+            // Unless somebody has made the next one due since this one began.
             put_off: Statement::new(
-                "UPDATE tombstone.watched SET due_at = clock_timestamp() + least(every, interval '4000 years') WHERE managed = $1 AND every IS NOT NULL",
-                [INT4OID],
+                "UPDATE tombstone.watched w SET due_at = clock_timestamp() + least(w.every, interval '4000 years')
+                 FROM tombstone.run r
+                 WHERE r.run = $1 AND w.managed = r.managed AND w.every IS NOT NULL AND w.due_at <= r.at",
+                [INT8OID],
             ),
             bring_on: Statement::new(
                 "UPDATE tombstone.watched SET due_at = clock_timestamp() WHERE managed = $1 AND every IS NOT NULL",
@@ -167,9 +171,9 @@ pub fn set(number: i32, options: Options) -> Result<()> {
     with(|statements| statements.set.execute(&arguments).map(drop))
 }
 
-/// Puts the next pass off for as long as passes lie apart.
-pub fn put_off(number: i32) -> Result<()> {
-    with(|statements| statements.put_off.execute(&[number.into()]).map(drop))
+/// `run`, a pass, is over: puts the next one off for as long as passes lie apart.
+pub fn put_off(run: Run) -> Result<()> {
+    with(|statements| statements.put_off.execute(&[run.number.into()]).map(drop))
 }
 
 /// The next pass is due now; false where there are no passes.

@@ -173,18 +173,24 @@ impl Maintenance {
     /// Trims the log's events of these tables by event_retention: each table in a transaction of its own.
     fn trim(&self, is_meant: impl Fn(i32) -> bool) -> Result<()> {
         self.host.show("trimming the log");
-        self.host.transaction(run::prune)?;
+        self.tell_untrimmed(self.host.transaction(|| in_our_settings(run::prune)))?;
         for table in self.host.transaction(all_managed)?.into_iter().filter(|table| is_meant(table.number)) {
             let Some(event_retention) = table.event_retention else { continue };
             let trimmed = self.host.transaction_of_any_length(|| {
                 retention::store_tick()?;
                 retention::trim(table.number, event_retention)
             });
-            match trimmed {
-                Err(error) if error.is_cancellation() => return Err(error),
-                Err(error) => self.host.warn(&format!("the log could not be trimmed: {}", error.summary()), None),
-                Ok(()) => (),
-            }
+            self.tell_untrimmed(trimmed)?;
+        }
+        Ok(())
+    }
+
+    /// Another time will do.
+    fn tell_untrimmed(&self, trimmed: Result<()>) -> Result<()> {
+        match trimmed {
+            Err(error) if error.is_cancellation() => return Err(error),
+            Err(error) => self.host.warn(&format!("the log could not be trimmed: {}", error.summary()), None),
+            Ok(()) => (),
         }
         Ok(())
     }

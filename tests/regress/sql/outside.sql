@@ -70,6 +70,31 @@ TABLE last_run;
 -- What keeps records from being deleted
 --
 
+-- Three of four, and then none of them: that was two questions, for nothing.
+SELECT tombstone.reconcile_open('record', '{91,92,93,94}') AS run \gset
+SELECT tombstone.reconcile_answer(:run, question, 3) FROM tombstone.reconcile_questions(:run);
+SELECT tombstone.reconcile_answer(:run, question, 0) FROM tombstone.reconcile_questions(:run, 1);
+SELECT questions FROM tombstone.runs WHERE run = :run;
+SELECT tombstone.reconcile_close(:run);
+
+-- The last questions, answered too far apart each time: not for ever.
+DELETE FROM source WHERE id = '77';
+SELECT tombstone.reconcile_open('record', batch => 50) AS run \gset
+DO $$
+DECLARE
+    this bigint := (SELECT max(run) FROM tombstone.runs);
+    asked record;
+BEGIN
+    FOR i IN 1 .. 200 LOOP
+        SELECT * INTO asked FROM tombstone.reconcile_questions(this, 1);
+        EXIT WHEN NOT FOUND;
+        PERFORM tombstone.reconcile_answer(this, asked.question, (SELECT count(*) FROM outside.source WHERE id = ANY (asked.ids)));
+        UPDATE tombstone.suspect SET confirmed_at = confirmed_at - interval '6 min';
+    END LOOP;
+END $$;
+TABLE last_run;
+INSERT INTO source VALUES ('77');
+
 -- Too many missing: the run ends at once, whatever else there was to ask. Unless it is confirmed.
 DELETE FROM source WHERE id::int BETWEEN 30 AND 39;
 SELECT tombstone.reconcile_open('record', batch => 25) AS run \gset

@@ -274,6 +274,34 @@ SET watching.how = 'is back';
 CALL tombstone.maintain('record');
 TABLE last_run;
 SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
+-- Down in the midst of them: it has answered some, and is waited for all the same.
+CREATE SEQUENCE last_questions;
+CREATE FUNCTION goes_down(ids text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(ids) < 4 AND nextval('watching.last_questions') BETWEEN 3 AND 99 THEN RAISE 'the source says 503'; END IF;
+    RETURN QUERY SELECT i FROM unnest(ids) i WHERE i::int % 10 <> 1;
+END $$;
+SELECT begin_anew(30);
+SELECT tombstone.watch('record', 'goes_down(text[])', batch => 10);
+CALL tombstone.maintain('record');
+TABLE last_run;
+SELECT id FROM tombstone.suspects;
+SELECT setval('last_questions', 99);
+CALL tombstone.maintain('record');
+TABLE last_run;
+SELECT id FROM record WHERE deleted_at IS NOT NULL ORDER BY id;
+
+-- Suspects stay until none of them is left, however their ids are spelt.
+SELECT begin_anew(20);
+SELECT tombstone.watch('record', 'counted(text[])');
+DELETE FROM source WHERE id IN ('1', '2', '3', '4', '5');
+SELECT asked, missing, outcome FROM tombstone.reconcile('record');
+SELECT tombstone.hold('3', 'record');
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{1,2,3,4,5}', confirm => true);
+SELECT count(*) FROM tombstone.suspects;
+SELECT tombstone.release('3', 'record');
+SELECT asked, missing, outcome, detail FROM tombstone.reconcile('record', '{1,2,03,4,5}', confirm => true);
+SELECT count(*) FROM tombstone.suspects;
 
 -- One that names what it was not asked after, or nothing that there is.
 CREATE FUNCTION spelt(ids text[]) RETURNS SETOF text LANGUAGE sql RETURN unnest(ids) || ' ';

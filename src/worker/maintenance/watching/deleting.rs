@@ -23,7 +23,7 @@ pub struct Deleting {
     /// Whether something was left on the way, to be tried again at the end, and how often that was so.
     has_left: bool,
     times_left: u32,
-    /// Whether the source has answered any of these questions.
+    /// Whether the source has answered any of these questions, this time round.
     has_answered: bool,
 }
 
@@ -88,21 +88,23 @@ impl Watching {
     }
 
     /// The source could not be asked: on with the next batch, unless it looks as if that went for all. The last time it makes a difference
-    /// whether it could be asked about anything else: then this batch is left for good, else the pass waits for better times.
+    /// whether it can be asked about anything else: then this batch is left for good, else the pass waits for better times.
     fn not_asked(&mut self, pass: &mut Pass, suspects: &Suspects, here: &Here, error: Error) -> Result<Step> {
         pass.lost_in_a_row += 1;
         if !pass.deleting.is_last_time() {
             let step = pass.leave(suspects);
-            let is_down = pass.lost_in_a_row >= retry::LOST_IN_A_ROW;
-            return if is_down { self.end_or_begin_again(pass) } else { Ok(step) };
+            return if pass.may_be_down() { self.end_or_begin_again(pass) } else { Ok(step) };
         }
-        if !pass.deleting.has_answered {
+        if !pass.deleting.has_answered || pass.may_be_down() {
             let mut cost = Cost::default();
             let answers = self.transaction(|| suspects.source_answers(&here.table, &here.watched.probe, &mut cost))?;
             self.transaction(|| inquiry::add(pass.run, Tally::of_cost(cost)))?;
-            pass.deleting.has_answered = answers;
+            if !answers {
+                return Ok(Step::Stuck(error));
+            }
+            (pass.deleting.has_answered, pass.lost_in_a_row) = (true, 0);
         }
-        if pass.deleting.has_answered { self.give_up(pass, suspects, &error) } else { Ok(Step::Stuck(error)) }
+        self.give_up(pass, suspects, &error)
     }
 
     /// Leaves suspects for good; the next pass asks after them anew.
@@ -123,8 +125,8 @@ impl Watching {
         if !pass.deleting.has_left {
             return self.end(pass);
         }
-        let (times_left, has_answered) = (pass.deleting.times_left + 1, pass.deleting.has_answered);
-        pass.deleting = Deleting { times_left, has_answered, ..Deleting::default() };
+        let times_left = pass.deleting.times_left + 1;
+        pass.deleting = Deleting { times_left, ..Deleting::default() };
         pass.lost_in_a_row = 0;
         Ok(Step::On(retry::pause(times_left).unwrap_or_default()))
     }
@@ -142,6 +144,10 @@ impl Deleting {
 }
 
 impl Pass {
+    fn may_be_down(&self) -> bool {
+        self.lost_in_a_row >= retry::LOST_IN_A_ROW
+    }
+
     /// Leaves suspects for the end.
     fn leave(&mut self, suspects: &Suspects) -> Step {
         self.deleting.is_past(suspects);

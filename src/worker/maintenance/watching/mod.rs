@@ -15,6 +15,7 @@ use super::chore::{Chore, Key, Outcome, TOLD_EVERY, backoff, first};
 use super::host::Host;
 use super::is_paused;
 use crate::backend::relation::{LockFor, lock};
+use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout;
 use crate::log::run::{self, Run};
@@ -307,7 +308,7 @@ impl Watching {
             let refusal = batch.refusal(&here.table, here.inquiry.manner.max_missing)?;
             if let Some(why) = &refusal {
                 inquiry::end(pass.run, "refused", Some(why))?;
-                watched::put_off(self.number)?;
+                watched::put_off(pass.run)?;
             }
             Ok(Some(refusal))
         })?;
@@ -327,7 +328,7 @@ impl Watching {
             let (outcome, detail) = (inquiry.tally.outcome(), inquiry.tally.detail());
             inquiry::end(pass.run, outcome, detail.as_deref())?;
             if outcome == "done" {
-                watched::put_off(self.number)?;
+                watched::put_off(pass.run)?;
             }
             Ok(Some((inquiry.tally, outcome, detail)))
         })?;
@@ -439,7 +440,7 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
     let under_way = match inquiry::open_pass(number)? {
         Some((run, _)) if !run.claim()? => return Ok(None), // another process is at it
         Some((run, true)) => {
-            inquiry::end(run, "failed", Some("what is missing could not be deleted by the time that the next pass was due"))?;
+            inquiry::end(run, "failed", Some("it was interrupted while it deleted, and the next pass is due: that asks anew"))?;
             None
         }
         under_way => under_way.map(|(run, _)| run),
@@ -458,9 +459,10 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
     Ok(Some(Pass { run, phase, position, due, asked, batch: None, aside, lost_in_a_row: 0, deleting, told }))
 }
 
-/// Restores what of a batch is there again. What others have locked is for the next pass: it stays on the list.
+/// Restores what of a batch is there again. What others have locked is for the next pass, and the rest of the batch with it: it stays on
+/// the list.
 fn restored(table: &Rc<Table>, batch: &Batch) -> Result<Tally> {
-    match revival::restore(table, batch.present(), Rights::Maintenance) {
+    match attempt(|| revival::restore(table, batch.present(), Rights::Maintenance)) {
         Err(error) if error.is_transient() => {
             let mut tally = Tally::default();
             tally.remark(format!("what is in the source again of {} was not restored: {}", batch.title(), error.summary()));
