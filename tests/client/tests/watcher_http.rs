@@ -135,12 +135,7 @@ async fn one_last_question_fails_always() -> Result<()> {
     let server = Server::private(OFTEN)?;
     let (client, source) = mirror_of_source(&server, "last_fails", 30, "bigint").await?;
     source.delete(&ids([5, 25]));
-    source.answers_only(0);
-    watch(&client, "batch => 10").await?;
-    until_so("the first question waits", async || Ok(source.requests() == 1)).await?;
-    while !is_deleting(&client).await? {
-        next_question(&source).await?;
-    }
+    watch_until_deleting(&client, &source, "batch => 10").await?;
     source.fails_about(&id(5));
     source.answers_all();
     let run = until_run(&client, "done").await?;
@@ -226,12 +221,7 @@ async fn server_killed_after_a_record_was_kept() -> Result<()> {
     let server = Server::private(OFTEN)?;
     let (client, source) = mirror_of_source(&server, "kept", 30, "bigint").await?;
     source.delete(&ids([5, 25]));
-    source.answers_only(0);
-    watch(&client, "batch => 10").await?;
-    until_so("the first question waits", async || Ok(source.requests() == 1)).await?;
-    while !is_deleting(&client).await? {
-        next_question(&source).await?;
-    }
+    watch_until_deleting(&client, &source, "batch => 10").await?;
     source.put(&id(5));
     while value::<i64>(&client, "SELECT kept FROM tombstone.inquiry", &[]).await? == 0 {
         next_question(&source).await?;
@@ -324,6 +314,17 @@ async fn midway(server: &Server, database: &str) -> Result<(Client, Source)> {
     let asked: i64 = value(&client, "SELECT asked FROM tombstone.runs", &[]).await?;
     assert!(asked >= *SETTLED.end() as i64, "{asked}");
     Ok((client, source))
+}
+
+/// Has a pass begun, and led question by question to where the last ones are asked: the first of them waits.
+async fn watch_until_deleting(client: &Client, source: &Source, options: &str) -> Result<()> {
+    source.answers_only(0);
+    watch(client, options).await?;
+    until_so("the first question waits", async || Ok(source.requests() == 1)).await?;
+    while !is_deleting(client).await? {
+        next_question(source).await?;
+    }
+    Ok(())
 }
 
 async fn is_deleting(client: &Client) -> Result<bool> {
