@@ -48,15 +48,3 @@ CREATE FUNCTION tombstone.on_replicated() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_replicated';
 COMMENT ON FUNCTION tombstone.on_replicated() IS
     'Trigger of the extension''s own tables: what a logical subscription brings of another database''s is left out.';
-
-DO $$
-DECLARE
-    own pg_catalog.regclass;
-BEGIN
-    FOREACH own IN ARRAY '{tombstone.managed, tombstone.held, tombstone.event, tombstone.undone, tombstone.log, tombstone.tick, tombstone.floor, tombstone.relayed}'::pg_catalog.regclass[] LOOP
-        EXECUTE pg_catalog.format('CREATE TRIGGER on_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
-                                   FOR EACH ROW EXECUTE FUNCTION tombstone.on_replicated()', own);
-        EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE REPLICA TRIGGER on_replicated', own);
-    END LOOP;
-END
-$$;

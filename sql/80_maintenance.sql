@@ -23,10 +23,6 @@ CREATE INDEX run_open ON tombstone.run (pid) WHERE ended IS NULL;
 -- Of several processes that find a pass due, one begins it.
 CREATE UNIQUE INDEX run_pass ON tombstone.run (managed) WHERE action = 'watch' AND ended IS NULL;
 
-CREATE TRIGGER on_replicated BEFORE INSERT OR UPDATE OR DELETE ON tombstone.run
-    FOR EACH ROW EXECUTE FUNCTION tombstone.on_replicated();
-ALTER TABLE tombstone.run ENABLE REPLICA TRIGGER on_replicated;
-
 COMMENT ON TABLE tombstone.run IS
     'Runs of maintenance that had something to do, or failed: the last 10,000, of the last 30 days. Read it through the views runs and activity.';
 COMMENT ON COLUMN tombstone.run.run IS 'Order of beginning.';

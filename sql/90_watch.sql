@@ -120,18 +120,6 @@ COMMENT ON COLUMN tombstone.suspect.witness IS 'A record of the same batch that 
 COMMENT ON COLUMN tombstone.suspect.attempt IS 'How often the last questions about them were answered otherwise than expected.';
 COMMENT ON COLUMN tombstone.suspect.confirmed_at IS 'Of an outside client''s run: when the first of these two questions was answered as expected; for five minutes that counts.';
 
-DO $$
-DECLARE
-    own pg_catalog.regclass;
-BEGIN
-    FOREACH own IN ARRAY '{tombstone.watched, tombstone.vanished, tombstone.inquiry, tombstone.batch, tombstone.suspect}'::pg_catalog.regclass[] LOOP
-        EXECUTE pg_catalog.format('CREATE TRIGGER on_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
-                                   FOR EACH ROW EXECUTE FUNCTION tombstone.on_replicated()', own);
-        EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE REPLICA TRIGGER on_replicated', own);
-    END LOOP;
-END
-$$;
-
 CREATE FUNCTION tombstone.watch(
     relation    regclass,
     probe       regprocedure,

@@ -47,7 +47,6 @@ COMMENT ON COLUMN tombstone.runs.missing IS 'Of these, the records that the sour
 COMMENT ON COLUMN tombstone.runs.questions IS 'Questions put to the source, those that failed among them.';
 COMMENT ON COLUMN tombstone.runs.rounds IS 'How often somebody had to wait for answers before the next questions could be known.';
 COMMENT ON COLUMN tombstone.runs.restored IS 'Records that re-appeared in the source, and were restored.';
-
 COMMENT ON COLUMN tombstone.runs.kept IS 'Records that are missing, and were not deleted all the same: detail names the first of them.';
 COMMENT ON COLUMN tombstone.runs.lost IS 'Batches that could not be asked about.';
 

@@ -31,6 +31,7 @@ pgrx::extension_sql_file!("../sql/70_replay.sql", name = "replay", requires = ["
 pgrx::extension_sql_file!("../sql/80_maintenance.sql", name = "maintenance", requires = ["replay"]);
 pgrx::extension_sql_file!("../sql/90_watch.sql", name = "watch", requires = ["maintenance"]);
 pgrx::extension_sql_file!("../sql/95_runs.sql", name = "runs", requires = ["watch"]);
+pgrx::extension_sql_file!("../sql/99_own_tables.sql", name = "own_tables", requires = ["runs"]);
 
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {

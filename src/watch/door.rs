@@ -1,4 +1,4 @@
-//! The doors to watching: watch, unwatch. Who owns a table may have it watched.
+//! The doors to watching: watch, watch_now, unwatch. Who owns a table may have it watched.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -111,7 +111,8 @@ pub fn confirmed(manner: Manner, confirm: Option<bool>, records: &Records) -> Re
     }
 }
 
-fn required<T>(argument: &str, value: Option<T>) -> Result<T> {
+/// 22023 where it is NULL.
+pub fn required<T>(argument: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::invalid(format!("{argument} must not be NULL")))
 }
 

@@ -247,6 +247,11 @@ pub fn end(run: Run, outcome: &str, detail: Option<&str>) -> Result<bool> {
     })
 }
 
+/// What somebody may do about a run that was refused.
+pub fn advice(run: Run) -> String {
+    format!("see tombstone.suspects for run {}, and confirm => true for those you name", run.number)
+}
+
 /// Ends the pass of the table numbered `managed`, if one is under way, because of `why`.
 pub fn close_pass(managed: i32, why: &str) -> Result<()> {
     with(|statements| statements.close.execute(&[managed.into(), why.into()]).map(drop))

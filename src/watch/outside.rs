@@ -11,7 +11,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::batch::ids_of;
-use super::door::{batch_size, confirmed, owned_table};
+use super::door::{batch_size, confirmed, owned_table, required};
 use super::inquiry::{self, Inquiry, Phase};
 use super::pages::{Pages, Records};
 use super::probe::Answer;
@@ -25,7 +25,6 @@ use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, keeper};
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::Marked;
-use crate::log::deletion;
 use crate::log::run::Run;
 use crate::table::{Table, by_number};
 
@@ -122,7 +121,7 @@ fn reconcile_questions(
     lim: Option<i32>,
 ) -> Result<TableIterator<'static, (name!(question, i64), name!(ids, Vec<String>))>, ErrorReport> {
     let questions = || -> Result<Vec<(i64, Vec<String>)>> {
-        let run = run.ok_or_else(|| Error::invalid("run must not be NULL"))?;
+        let run = required("run", run)?;
         let lim = match lim {
             Some(lim @ 1..) => lim.unsigned_abs() as usize,
             _ => return Err(Error::invalid("lim must be at least 1")),
@@ -275,13 +274,7 @@ fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, last: Last, pre
             suspects.note_confirmed(run)?;
             return Ok(true);
         }
-        Ok(()) => {
-            deletion::begin_anew();
-            let tally = suspects.delete(table, run, &inquiry.manner, Rights::of_caller(table))?;
-            deletion::begin_anew();
-            run.count(suspects.size() - tally.kept)?;
-            tally
-        }
+        Ok(()) => suspects.delete(table, run, &inquiry.manner, Rights::of_caller(table))?,
     };
     suspects.remove(run)?;
     inquiry::add(run, tally)?;
@@ -293,7 +286,7 @@ fn confirm(table: &Rc<Table>, inquiry: &Inquiry, number: Number, last: Last, pre
 #[pg_extern(sql = false)]
 fn reconcile_close(run: Option<i64>) -> Result<bool, ErrorReport> {
     let close = || -> Result<bool> {
-        let run = run.ok_or_else(|| Error::invalid("run must not be NULL"))?;
+        let run = required("run", run)?;
         table_of(run, LockFor::Reading)?;
         let Some(inquiry) = inquiry::load(run)? else { return Ok(false) };
         inquiry::end(inquiry.run, "ended", Some("closed before its last question was answered"))
@@ -350,12 +343,7 @@ fn remove(run: Run, batch: i32) -> Result<()> {
 }
 
 fn refuse(run: Run, why: &str) -> Result<()> {
-    inquiry::end(
-        run,
-        "refused",
-        Some(&format!("{why}; see tombstone.suspects for run {}, and confirm => true for those you name", run.number)),
-    )
-    .map(drop)
+    inquiry::end(run, "refused", Some(&format!("{why}; {}", inquiry::advice(run)))).map(drop)
 }
 
 fn end_if_over(run: Run) -> Result<()> {

@@ -21,7 +21,6 @@ use crate::backend::subtransaction::rehearse;
 use crate::backend::transaction::keeps_snapshot;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::Marked;
-use crate::log::deletion;
 use crate::log::run::Run;
 use crate::table::Table;
 
@@ -167,48 +166,32 @@ impl Asking {
 
     /// Asks until the missing of a batch are known, or it is given up; says so where the source must be given up.
     fn ask(&mut self, batch: &mut Batch) -> Result<Option<Outcome>> {
-        let mut failures = 0;
-        while batch.missing().is_none() {
-            let Err(error) = batch.ask(&self.table, &self.watched.probe) else { continue };
-            failures += 1;
-            if error.is_cancellation() {
-                return Err(error);
+        let given_up = persistently(|| {
+            while batch.missing().is_none() {
+                batch.ask(&self.table, &self.watched.probe)?;
             }
-            let Some(pause) = retry::pause(failures) else {
-                self.tally.add(Tally::of_cost(batch.take_cost()));
-                self.tally.lose(&batch.title(), &error.summary());
-                self.lost_in_a_row += 1;
-                let is_over = self.lost_in_a_row >= retry::LOST_IN_A_ROW;
-                return Ok(is_over.then(|| Outcome::Failed(format!("the source cannot be asked: {}", error.summary()))));
-            };
-            process::rest(pause);
-        }
-        self.lost_in_a_row = 0;
+            Ok(())
+        })?;
         self.tally.add(Tally::of_cost(batch.take_cost()));
-        Ok(None)
+        let Some(error) = given_up else {
+            self.lost_in_a_row = 0;
+            return Ok(None);
+        };
+        self.tally.lose(&batch.title(), &error.summary());
+        self.lost_in_a_row += 1;
+        let is_over = self.lost_in_a_row >= retry::LOST_IN_A_ROW;
+        Ok(is_over.then(|| Outcome::Failed(format!("the source cannot be asked: {}", error.summary()))))
     }
 
     /// Asks once more, and deletes what is missing still, as a deletion of its own.
     fn delete(&mut self, place: usize) -> Result<()> {
         let suspects = &self.found[place];
-        let mut failures = 0;
-        loop {
-            let asked = suspects.ask_once_more(&self.table, &self.watched.probe, &mut self.tally.cost);
-            let Err(error) = asked.flatten() else { break };
-            failures += 1;
-            if error.is_cancellation() {
-                return Err(error);
-            }
-            let Some(pause) = retry::pause(failures) else {
-                self.tally.add(suspects.given_up(&error));
-                return Ok(());
-            };
-            process::rest(pause);
-        }
-        deletion::begin_anew();
-        let rights = Rights::of_caller(&self.table);
-        self.tally.add(suspects.delete(&self.table, self.run, &self.watched.manner, rights)?);
-        deletion::begin_anew();
+        let ask = || suspects.ask_once_more(&self.table, &self.watched.probe, &mut self.tally.cost).flatten();
+        let tally = match persistently(ask)? {
+            Some(error) => suspects.given_up(&error),
+            None => suspects.delete(&self.table, self.run, &self.watched.manner, Rights::of_caller(&self.table))?,
+        };
+        self.tally.add(tally);
         Ok(())
     }
 
@@ -220,8 +203,7 @@ impl Asking {
             Outcome::Refused(why) => ("refused", Some(why)),
             Outcome::Failed(why) => ("failed", Some(why)),
         };
-        let advice = (name == "refused")
-            .then(|| format!("see tombstone.suspects for run {}, and confirm => true for those you name", run.number));
+        let advice = (name == "refused").then(|| inquiry::advice(run));
         let detail = joined([why, advice, self.tally.detail()]);
         let noted = joined([is_rehearsal.then(|| "dry run".to_string()), detail.clone()]);
         // What was not deleted is for somebody to look at; what he has looked at and seen to, is no more.
@@ -232,12 +214,25 @@ impl Asking {
             Records::All => inquiry::clear(self.table.number)?,
         }
         let Tally { asked, missing, cost, .. } = self.tally;
-        run.count(if is_rehearsal || name != "done" { 0 } else { self.tally.deleted() })?;
         inquiry::add(run, self.tally)?;
         run.end(name, noted.as_deref())?; // nothing is kept for others to go on with
         let outcome = if is_rehearsal && name == "done" { "dry_run" } else { name };
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         Ok((count(asked), count(missing), count(cost.questions), count(cost.rounds), outcome.into(), detail, run.number))
+    }
+}
+
+/// Tries a few times, with growing pauses. Returns the last error where it is given up; a cancellation is raised on.
+fn persistently(mut ask: impl FnMut() -> Result<()>) -> Result<Option<Error>> {
+    let mut failures = 0;
+    loop {
+        let Err(error) = ask() else { return Ok(None) };
+        failures += 1;
+        if error.is_cancellation() {
+            return Err(error);
+        }
+        let Some(pause) = retry::pause(failures) else { return Ok(Some(error)) };
+        process::rest(pause);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::lifecycle::layout::{self, Live, Lock};
 use crate::lifecycle::rows::Rows;
 use crate::lifecycle::{all_but_refused, hold, readable_keys, seen};
 use crate::log::account::{self, Account, Cause};
+use crate::log::deletion;
 use crate::log::event::stamp_argument;
 use crate::log::run::Run;
 use crate::table::Table;
@@ -100,12 +101,15 @@ thread_local! {
     static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
 }
 
+/// For so long a confirmation counts.
+const IS_CONFIRMED: &str = "confirmed_at > clock_timestamp() - interval '5 min'";
+
 impl Statements {
     fn new() -> Self {
         use pg_sys::*;
-        let select =
-            "SELECT batch, ids, marks, witness, attempt, COALESCE(confirmed_at > clock_timestamp() - interval '5 min', false)
-                      FROM tombstone.suspect WHERE run = $1";
+        let select = format!(
+            "SELECT batch, ids, marks, witness, attempt, COALESCE({IS_CONFIRMED}, false) FROM tombstone.suspect WHERE run = $1"
+        );
         Statements {
             insert: Statement::new(
                 "INSERT INTO tombstone.suspect (run, batch, ids, marks, witness)
@@ -121,8 +125,7 @@ impl Statements {
             peek: Statement::new(format!("{select} AND batch = $2"), [INT8OID, INT4OID]),
             one: Statement::new(format!("{select} AND batch = $2 FOR UPDATE"), [INT8OID, INT4OID]),
             confirmed: Statement::new(
-                "SELECT batch FROM tombstone.suspect
-                 WHERE run = $1 AND confirmed_at > clock_timestamp() - interval '5 min' ORDER BY confirmed_at LIMIT $2",
+                format!("SELECT batch FROM tombstone.suspect WHERE run = $1 AND {IS_CONFIRMED} ORDER BY confirmed_at LIMIT $2"),
                 [INT8OID, INT8OID],
             ),
             // That an earlier one has been for nothing counts as an attempt.
@@ -314,9 +317,17 @@ impl Suspects {
         }
     }
 
-    /// Deletes, as for this run, those that are live still, were not changed since they were asked after, and are not on hold; says what was kept. With
-    /// `restore`, the next pass will ask whether they have re-appeared.
+    /// Deletes for `run`, as one deletion of their own, those that are live still, were not changed since they were asked after, and are
+    /// not on hold. Counts them, and says what was kept. With `restore`, the next pass will ask whether they have re-appeared.
     pub fn delete(&self, table: &Rc<Table>, run: Run, manner: &Manner, rights: Rights) -> Result<Tally> {
+        deletion::begin_anew();
+        let tally = self.delete_some(table, run, manner, rights)?;
+        deletion::begin_anew();
+        run.count(self.size() - tally.kept)?;
+        Ok(tally)
+    }
+
+    fn delete_some(&self, table: &Rc<Table>, run: Run, manner: &Manner, rights: Rights) -> Result<Tally> {
         let mut tally = Tally::default();
         if self.witness.is_none() && manner.max_missing.is_some() {
             tally.keep(self.size(), format!("{}: there is nothing of its batch that the source has", self.title()));

@@ -72,7 +72,6 @@ impl Watching {
         let before = event::noted();
         let tally = suspects.delete(&here.table, pass.run, &here.inquiry.manner, Rights::Maintenance)?;
         let written = event::noted() - before;
-        pass.run.count(suspects.size() - tally.kept)?;
         suspects.remove(pass.run)?;
         inquiry::add(pass.run, tally)?;
         Ok(Some(written))
