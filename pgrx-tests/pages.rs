@@ -5,7 +5,7 @@ mod tests {
     use pgrx::prelude::*;
 
     use crate::backend::subtransaction::rehearse;
-    use crate::lifecycle::layout::Marked;
+    use crate::lifecycle::layout::live::Marked;
     use crate::pgrx_tests::sql::{run, value};
     use crate::table::{Table, by_oid};
     use crate::watch::pages::{Pages, Records};

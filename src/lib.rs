@@ -1,7 +1,8 @@
 //! pg_tombstone: a deletion lifecycle for PostgreSQL tables. This file is the map.
 //!
-//! `worker` (the processes) uses `watch` (what an outside source has deleted); they, and `capture` (the triggers), use `lifecycle` (the
-//! doors), which uses `log`, which uses `table` (what is managed), which uses `backend` (the server we live in). Arrows run that way
+//! `worker` (the processes) uses `watch` (what an outside source has deleted); they, `capture` (the triggers) and `manage` (what puts
+//! tables under management) use `lifecycle` (the doors), which uses `log`, which uses `table` (what is managed), which uses `backend`
+//! (the server we live in). Arrows run that way
 //! only. The crate `counting` finds the missing by counting, and knows nothing of Postgres.
 
 mod backend;
@@ -9,6 +10,7 @@ mod capture;
 mod error;
 mod lifecycle;
 mod log;
+mod manage;
 mod settings;
 mod table;
 mod watch;

@@ -18,6 +18,7 @@ pub mod relation;
 pub mod scan;
 pub mod snapshot;
 pub mod spool;
+pub mod stamp;
 pub mod subtransaction;
 pub mod text_array;
 pub mod timeout;

@@ -1,10 +1,14 @@
 //! The triggers: what happens to a managed table, by whichever road, becomes changes; at the statement's end the changes
-//! are checked against holds, logged, and followed along foreign keys. Writes `tombstone.event` through `log`.
+//! are checked against holds, logged, and followed along foreign keys. Writes `tombstone.event` through `log`, and takes
+//! dropped tables out of `tombstone.managed`.
 
 mod drop;
+mod entry;
+mod in_place;
+mod moved;
 mod pending;
 mod row;
-mod trigger;
+mod shape;
 mod truncate;
 
 use crate::backend::{executor, transaction};
@@ -13,7 +17,7 @@ use crate::log::{deletion, notify};
 /// Hooks the capture to the ends of statements and transactions; called at load.
 pub fn init() {
     executor::at_statement_end(|depth| {
-        trigger::forget_moved(depth);
+        moved::forget(depth);
         pending::settle_above(depth);
     });
     transaction::watch(&transaction::Watch {
@@ -22,13 +26,13 @@ pub fn init() {
         before_prepare: notify::leave_all,
         committed: notify::wake_relay,
         ended: || {
-            trigger::forget_moved(0);
+            moved::forget(0);
             pending::forget_all();
             deletion::forget();
             notify::forget();
         },
         rolled_back: |subtransaction| {
-            trigger::forget_moved(0);
+            moved::forget(0);
             pending::forget_from(subtransaction);
             deletion::forget_from(subtransaction);
             notify::forget_from(subtransaction);

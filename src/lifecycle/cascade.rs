@@ -13,9 +13,10 @@ use pgrx::pg_sys;
 
 use super::layout;
 use super::rows::{Rows, keys_from};
+use crate::backend::stamp::stamp_argument;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Cause};
-use crate::log::event::{Change, stamp_argument};
+use crate::log::event::Change;
 use crate::table::key::Key;
 use crate::table::{Column, ForeignKey, OnDelete, Purpose, Table, by_oid};
 
@@ -61,11 +62,17 @@ fn keys(table: &Table, ids: &[String]) -> Result<Vec<Key>> {
 
 fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
     for key in table.children.iter().filter(|key| key.on_delete != OnDelete::Wait) {
-        let referred = Referred::from_parents(table, key, keys)?;
+        let parents = Referred::from_parents(table, key, keys)?;
+        if parents.is_empty() {
+            continue;
+        }
         let child = by_oid(key.child)?;
         match key.on_delete {
-            OnDelete::Cascade => write_children(&child, key, &referred, Write::SoftDelete, stamp)?,
-            _ => refuse_if_live(table, &child, key, &referred)?,
+            OnDelete::Cascade => {
+                let delete = || layout::of(&child).delete_children(key, &parents, stamp);
+                account::as_cascade(|| child.as_owner(delete))?
+            }
+            _ => refuse_if_live(table, &child, key, &parents)?,
         }
     }
     Ok(())
@@ -73,42 +80,24 @@ fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
 
 fn restore_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
     for key in table.children.iter().filter(|key| key.on_delete == OnDelete::Cascade) {
-        let referred = Referred::from_parents(table, key, keys)?;
+        let parents = Referred::from_parents(table, key, keys)?;
+        if parents.is_empty() {
+            continue;
+        }
         let child = by_oid(key.child)?;
+        let layout = layout::of(&child);
         match child.parents.as_slice() {
-            [_only_this] => write_children(&child, key, &referred, Write::Restore, stamp)?,
+            [_only_this] => account::as_cascade(|| child.as_owner(|| layout.restore_children(key, &parents, stamp)))?,
             // A child that fell with two parents comes back with the last of them.
             _ => {
-                let fallen = with_live_parents(&child, &fallen_children(&child, key, &referred, stamp)?)?;
-                let restore = || layout::of(&child).restore(&child, &Rows::Records(&fallen), Some(stamp));
+                let fallen = child.as_owner(|| layout.fallen_children(key, &parents, stamp))?;
+                let fallen = with_live_parents(&child, &fallen)?;
+                let restore = || layout.restore(&Rows::Records(&fallen), Some(stamp));
                 account::as_cascade(|| child.as_owner(restore)).map(drop)?;
             }
         }
     }
     Ok(())
-}
-
-/// The keys of the children that bear the stamp.
-fn fallen_children(child: &Table, key: &ForeignKey, referred: &Referred, stamp: i64) -> Result<Vec<Key>> {
-    if referred.is_empty() {
-        return Ok(Vec::new());
-    }
-    let statement = child.statement(Purpose("fallen children", "", key.oid), || {
-        let types = referred.types_and_stamp();
-        let sql = format!(
-            "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) ${}",
-            columns(&child.id),
-            child.sql(),
-            referred.rows_from(),
-            referred.equal_children(key),
-            child.deleted_at.sql(),
-            types.len(),
-        );
-        (sql, types)
-    });
-    let fallen = child.as_owner(|| statement.value_rows(&referred.arguments_and_stamp(stamp)))?;
-    // SAFETY: just read from the id columns.
-    Ok(fallen.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
 }
 
 /// Those of the keys that have no tombstone for a parent, found by halving.
@@ -132,21 +121,8 @@ pub fn require_live_parents(table: &Table, keys: &[Key]) -> Result<()> {
             continue;
         }
         let parent = by_oid(key.parent)?;
-        let statement = parent.statement(Purpose("deleted parent", "", key.oid), || {
-            // Locked first, looked at then: a parent's soft delete that is under way is waited for.
-            let sql = format!(
-                "WITH parent AS MATERIALIZED (SELECT t.* FROM {1} AS t, {2} WHERE {3} FOR SHARE OF t)
-                 SELECT pg_catalog.concat_ws(', ', {0}) FROM parent AS t WHERE t.{4} IS NOT NULL LIMIT 1",
-                columns(&key.parent_columns),
-                parent.sql(),
-                referred.rows_from(),
-                referred.equal_parents(key),
-                parent.deleted_at.sql(),
-            );
-            (sql, referred.types())
-        });
-        let deleted = parent.as_owner(|| statement.rows(&referred.arguments(), |row| Ok(row.get::<String>(1)?)))?;
-        if let Some(deleted) = deleted.into_iter().flatten().next() {
+        let deleted = parent.as_owner(|| layout::of(&parent).deleted_parent(key, &referred))?;
+        if let Some(deleted) = deleted {
             return Err(Error::foreign_key(format!(
                 "restore in table {} violates foreign key \"{}\": its parent in {} is deleted",
                 table.title(),
@@ -160,49 +136,15 @@ pub fn require_live_parents(table: &Table, keys: &[Key]) -> Result<()> {
     Ok(())
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Write {
-    SoftDelete,
-    Restore,
-}
-
-/// Soft-deletes the live children with the parent's stamp, or restores those that bear it.
-fn write_children(child: &Table, key: &ForeignKey, referred: &Referred, write: Write, stamp: i64) -> Result<()> {
-    if referred.is_empty() {
-        return Ok(());
-    }
-    let verb = if write == Write::SoftDelete { "delete children" } else { "restore children" };
-    let statement = child.statement(Purpose(verb, "", key.oid), || {
-        let types = referred.types_and_stamp();
-        let (column, stamp) = (child.deleted_at.sql(), format!("${}", types.len()));
-        let (value, was) = match write {
-            Write::SoftDelete => (stamp, "IS NULL".to_string()),
-            Write::Restore => ("NULL".to_string(), format!("OPERATOR(pg_catalog.=) {stamp}")),
-        };
-        let sql = format!(
-            "UPDATE {} AS t SET {column} = {value} FROM {} WHERE {} AND t.{column} {was}",
-            child.sql(),
-            referred.rows_from(),
-            referred.equal_children(key),
-        );
-        (sql, types)
-    });
-    let arguments = referred.arguments_and_stamp(stamp);
-    account::as_cascade(|| child.as_owner(|| statement.execute_on_latest(&arguments).map(drop)))
-}
-
 fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Referred) -> Result<()> {
-    if referred.is_empty() {
-        return Ok(());
-    }
     let statement = child.statement(Purpose("live child", "", key.oid), || {
         let sql = format!(
-            "SELECT pg_catalog.concat_ws(', ', {}) FROM {} AS t, {} WHERE {} AND t.{} IS NULL LIMIT 1",
+            "SELECT pg_catalog.concat_ws(', ', {}) FROM {} AS t, {} WHERE {} AND {} LIMIT 1",
             columns(&key.child_columns),
             child.sql(),
             referred.rows_from(),
             referred.equal_children(key),
-            child.deleted_at.sql(),
+            child.is_live("t"),
         );
         (sql, referred.types())
     });
@@ -223,7 +165,7 @@ fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Ref
 /// The values of a foreign key's columns on one side of it: parameters for a statement about the other side.
 ///
 /// They stay values of their own types: a cast could be the other owner's code.
-struct Referred {
+pub struct Referred {
     columns: Vec<Column>,
     /// An array for each column; none where there are no values.
     arrays: Vec<pg_sys::Datum>,
@@ -263,42 +205,42 @@ impl Referred {
         Ok(Referred { columns: columns.to_vec(), arrays: arrays.unwrap_or_default() })
     }
 
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.arrays.is_empty()
     }
 
-    fn types(&self) -> Vec<pg_sys::Oid> {
+    pub fn types(&self) -> Vec<pg_sys::Oid> {
         self.columns.iter().map(|column| column.kind.array()).collect()
     }
 
-    fn arguments<'a>(&self) -> Vec<DatumWithOid<'a>> {
+    pub fn arguments<'a>(&self) -> Vec<DatumWithOid<'a>> {
         let typed = self.arrays.iter().zip(self.types());
         // SAFETY: each an array of its column's type, as read.
         typed.map(|(array, kind)| unsafe { DatumWithOid::new(*array, kind) }).collect()
     }
 
     /// The types of a statement that takes a stamp besides, as its last parameter.
-    fn types_and_stamp(&self) -> Vec<pg_sys::Oid> {
+    pub fn types_and_stamp(&self) -> Vec<pg_sys::Oid> {
         [self.types(), vec![pg_sys::TIMESTAMPTZOID]].concat()
     }
 
-    fn arguments_and_stamp<'a>(&self, stamp: i64) -> Vec<DatumWithOid<'a>> {
+    pub fn arguments_and_stamp<'a>(&self, stamp: i64) -> Vec<DatumWithOid<'a>> {
         let mut arguments = self.arguments();
         arguments.push(stamp_argument(Some(stamp)));
         arguments
     }
 
-    fn rows_from(&self) -> String {
+    pub fn rows_from(&self) -> String {
         keys_from("k", self.columns.len())
     }
 
     /// The values are the parents'; the statement is about the children.
-    fn equal_children(&self, key: &ForeignKey) -> String {
+    pub fn equal_children(&self, key: &ForeignKey) -> String {
         Self::equal(key, |i| (format!("k.c{i}"), format!("t.{}", key.child_columns[i].sql())))
     }
 
     /// The values are the children's; the statement is about the parents.
-    fn equal_parents(&self, key: &ForeignKey) -> String {
+    pub fn equal_parents(&self, key: &ForeignKey) -> String {
         Self::equal(key, |i| (format!("t.{}", key.parent_columns[i].sql()), format!("k.c{i}")))
     }
 
@@ -312,7 +254,8 @@ impl Referred {
     }
 }
 
-fn columns(columns: &[Column]) -> String {
+/// The columns of `t`, listed.
+pub fn columns(columns: &[Column]) -> String {
     columns.iter().map(|column| format!("t.{}", column.sql())).collect::<Vec<_>>().join(", ")
 }
 

@@ -95,7 +95,7 @@ fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String
     let hold = || -> Result<()> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         require_table_owner(&table, "hold")?;
-        let rows = table.as_owner(|| layout::of(&table).find(&table, &Rows::Record(&key), Lock::Update))?;
+        let rows = table.as_owner(|| layout::of(&table).find(&Rows::Record(&key), Lock::Update))?;
         let Some(id) = spelling(&table, &key)?.filter(|_| !rows.is_empty()) else {
             return Err(no_such_record(&table, &key));
         };

@@ -90,7 +90,7 @@ fn despite_rivals(
     if write()? > 0 {
         return Ok(Written::Rows);
     }
-    let find = |lock| layout::of(table).find(table, &Rows::Record(key), lock);
+    let find = |lock| layout::of(table).find(&Rows::Record(key), lock);
     let could_be = |found: &[Found]| found.iter().any(|row| could(row.standing));
     let mut found = find(Lock::None)?;
     if could_be(&found) {

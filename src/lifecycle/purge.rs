@@ -18,11 +18,11 @@ fn purge(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Error
     let purge = || -> Result<i64> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         let (layout, rows) = (layout::of(&table), Rows::Record(&key));
-        if table.as_owner(|| layout.find(&table, &rows, Lock::Delete))?.is_empty() {
+        if table.as_owner(|| layout.find(&rows, Lock::Delete))?.is_empty() {
             return Err(no_such_record(&table, &key));
         }
         owners::require_of_record_or_table(&table, &key)?;
-        match seen(&table, || table.as_owner(|| layout.purge(&table, &rows)))? {
+        match seen(&table, || table.as_owner(|| layout.purge(&rows)))? {
             0 => Err(cancelled(&table, &key, "purged")),
             purged => Ok(purged as i64),
         }

@@ -44,7 +44,7 @@ fn purge_chosen(table: &Table, key: &Key, request: Request) -> Result<Vec<i64>> 
     }
     let layout = layout::of(table);
     // All versions are locked, so that none is the latest by the time it goes.
-    let found = table.as_owner(|| layout.find(table, &Rows::Record(key), Lock::Delete))?;
+    let found = table.as_owner(|| layout.find(&Rows::Record(key), Lock::Delete))?;
     if found.is_empty() {
         return Err(no_such_record(table, key));
     }
@@ -53,7 +53,7 @@ fn purge_chosen(table: &Table, key: &Key, request: Request) -> Result<Vec<i64>> 
     let mut versions: Vec<i64> = found.iter().filter_map(|row| row.version).collect();
     versions.sort_unstable();
     let chosen = request.choose(&versions).map_err(|refusal| refused(table, key, &versions, refusal))?;
-    let purged = seen(table, || table.as_owner(|| layout.purge(table, &Rows::Versions(key, &chosen))))?;
+    let purged = seen(table, || table.as_owner(|| layout.purge(&Rows::Versions(key, &chosen))))?;
     if purged < chosen.len() as u64 {
         return Err(cancelled(table, key, "purged of all the versions chosen"));
     }

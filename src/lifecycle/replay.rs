@@ -243,12 +243,12 @@ impl Truth {
         let rows = if versions.len() == keys.len() { Rows::Pairs(&keys, &versions) } else { Rows::Records(&keys) };
         let layout = layout::of(table);
         let mut standings: Vec<Option<Standing>> = vec![None; named.len()];
-        for (place, standing) in places.iter().zip(table.evaluating(|| layout.standings(table, &rows))?) {
+        for (place, standing) in places.iter().zip(table.evaluating(|| layout.standings(&rows))?) {
             standings[*place] = standing;
         }
         // The caller may read the whole table. But to make JSON of a row is to run what its owner may have written, as a cast
         // of a type: that has the owner's rights, not the caller's.
-        let data = if with_data { table.evaluating(|| layout.data(table, &rows))? } else { HashMap::new() };
+        let data = if with_data { table.evaluating(|| layout.data(&rows))? } else { HashMap::new() };
         let data = data.into_iter().map(|(key, data)| (places[key], data)).collect();
         Ok(Truth { standings: standings.into_iter(), data, next: 0 })
     }

@@ -19,7 +19,7 @@ fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Err
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;
         let (rows, account) = (Rows::Record(&key), Account { cause: Cause::User, reason: None, undoes: None });
-        let write = || seen(&table, || layout::of(&table).restore(&table, &rows, None));
+        let write = || seen(&table, || layout::of(&table).restore(&rows, None));
         let despite_rivals = || despite_rivals(&table, &key, |standing| standing != Standing::Live, write);
         let (written, followed) = cascade::counting(|| account::on(account, despite_rivals));
         let found = match written? {

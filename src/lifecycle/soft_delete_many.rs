@@ -7,8 +7,7 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Lock, Standing};
 use super::rows::Rows;
-use super::soft_delete::rows_as_caller;
-use super::{all_but_refused, hold, owners, readable_keys};
+use super::{all_but_refused, hold, owners, readable_keys, seen};
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
@@ -61,7 +60,7 @@ fn soft_delete_many(
 fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
     let mut outcomes = vec![Outcome::NotFound; ids.len()];
     let (places, keys): (Vec<usize>, Vec<Key>) = readable(table, ids)?.into_iter().unzip();
-    let locked = attempt(|| layout::of(table).find(table, &Rows::Records(&keys), Lock::Update));
+    let locked = attempt(|| layout::of(table).find(&Rows::Records(&keys), Lock::Update));
     let found = match locked {
         Err(error) if error.code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => {
             return Ok(vec![Outcome::Denied; ids.len()]);
@@ -91,12 +90,12 @@ fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
         }
     }
     let candidates = live(&outcomes);
-    let delete = |keys: &[Key]| rows_as_caller(table, &Rows::Records(keys));
+    let delete = |keys: &[Key]| seen(table, || layout::of(table).soft_delete_as_caller(&Rows::Records(keys)));
     for (i, error) in all_but_refused(&chosen(&candidates), Error::says_triggers_slept, &delete)? {
         outcomes[places[candidates[i]]] = Outcome::of(&error);
     }
     // What is live still, a trigger of the table kept alive.
-    for row in layout::of(table).find(table, &Rows::Records(&keys), Lock::None)? {
+    for row in layout::of(table).find(&Rows::Records(&keys), Lock::None)? {
         if row.standing == Standing::Live && outcomes[places[row.key]] == Outcome::Deleted {
             outcomes[places[row.key]] = Outcome::Denied;
         }

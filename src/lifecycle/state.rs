@@ -18,7 +18,7 @@ use crate::table::Fits;
 fn state(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<String, ErrorReport> {
     let state = || -> Result<&'static str> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Reading)?;
-        let found = layout::of(&table).find(&table, &Rows::Record(&key), Lock::None)?;
+        let found = layout::of(&table).find(&Rows::Record(&key), Lock::None)?;
         if found.iter().any(|row| row.standing == Standing::Live) {
             return Ok("live");
         }

@@ -126,7 +126,7 @@ impl Part {
     /// Judges each row by how it stands now, locked; leaves as restored those that can be tried.
     fn judge(&mut self) -> Result<()> {
         let everything: Vec<usize> = (0..self.keys.len()).collect();
-        let found = self.on_rows(&everything, |rows| layout::of(&self.table).find(&self.table, rows, Lock::Update))?;
+        let found = self.on_rows(&everything, |rows| layout::of(&self.table).find(rows, Lock::Update))?;
         let found: HashMap<usize, Found> = found.into_iter().map(|row| (row.key, row)).collect();
         let owned = if self.taken.by_cascade { vec![true; self.keys.len()] } else { owners::owned(&self.table, &self.keys)? };
         let held = hold::held_among(&self.table, &self.keys)?;
@@ -152,9 +152,8 @@ impl Part {
         if candidates.is_empty() {
             return Ok(());
         }
-        let restore = |part: &Part, among: &[usize]| {
-            part.on_rows(among, |rows| layout::of(&part.table).restore(&part.table, rows, part.taken.stamp))
-        };
+        let restore =
+            |part: &Part, among: &[usize]| part.on_rows(among, |rows| layout::of(&part.table).restore(rows, part.taken.stamp));
         let Err(failure) = attempt(|| restore(self, &candidates).map(drop)) else { return Ok(()) };
         for i in &candidates {
             if let Err(error) = rehearse(|| restore(self, &[*i])) {

@@ -7,8 +7,7 @@ use pgrx::prelude::*;
 
 use super::purge_versions::require_versions;
 use super::rows::Rows;
-use super::soft_delete::rows_as_caller;
-use super::{owners, record};
+use super::{layout, owners, record, seen};
 use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
@@ -43,5 +42,6 @@ fn up_to(user: Option<String>, epoch: Option<i64>, relation: Option<pg_sys::Oid>
     }
     owners::require(&table, &key)?;
     let account = Account { cause: Cause::User, reason: None, undoes: None };
-    Ok(account::on(account, || rows_as_caller(&table, &Rows::UpTo(&key, epoch)))? as i64)
+    let write = || layout::of(&table).soft_delete_as_caller(&Rows::UpTo(&key, epoch));
+    Ok(account::on(account, || seen(&table, write))? as i64)
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{IntoDatum, pg_sys};
 
 use super::account::Account;
@@ -209,15 +209,6 @@ fn one_for_all<T: PartialEq>(values: &[T]) -> &[T] {
 pub fn leave(entries: Vec<i64>, left: Left) -> Result<()> {
     let arguments = [entries.into(), left.channel.into(), left.batched.into()];
     with(|statements| statements.leave.execute(&arguments).map(drop))
-}
-
-/// A stamp as a timestamptz parameter.
-pub fn stamp_argument<'a>(stamp: Option<i64>) -> DatumWithOid<'a> {
-    match stamp {
-        // SAFETY: a timestamptz is its microseconds.
-        Some(stamp) => unsafe { DatumWithOid::new(pg_sys::Datum::from(stamp), pg_sys::TIMESTAMPTZOID) },
-        None => DatumWithOid::null_oid(pg_sys::TIMESTAMPTZOID),
-    }
 }
 
 /// What `deletion` took, in the order in which it took it.

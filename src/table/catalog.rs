@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, quote_identifier, quote_qualified_identifier};
 
 use super::options::{self, Options};
-use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, foreign_key};
+use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
@@ -269,7 +269,7 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         owner: relation.owner,
         id,
         version,
-        deleted_at,
+        tombstones: Tombstones::InPlace { deleted_at },
         redactions: options.redact.iter().map(redaction).collect::<Result<_>>()?,
         owners: options.owners.clone(),
         kind: Kind::of_option(options.kind.as_deref(), &relation),

@@ -1,17 +1,16 @@
 //! What is managed: options, the catalog row, keys as text and as values, foreign keys between managed tables.
-//! Config in, plans out; reads and writes `tombstone.managed`, nothing else.
+//! Config in, plans out. Its `catalog` is the one place that reads and writes `tombstone.managed`.
 
 mod cache;
-mod catalog;
+pub mod catalog;
 mod foreign_key;
 pub mod key;
 pub mod key_text;
 mod kind;
-mod manage;
 pub mod options;
 mod resolve;
+pub mod tombstones;
 pub mod triggers;
-mod validate;
 pub mod value;
 
 use std::cell::RefCell;
@@ -28,6 +27,7 @@ pub use catalog::{
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};
+pub use tombstones::Tombstones;
 pub use value::ColumnType;
 
 use crate::backend::ident::{ident, qualified};
@@ -60,6 +60,16 @@ pub struct Redaction {
     pub text: Option<String>,
 }
 
+impl Redaction {
+    /// Its value, kept for the session; read with the rights of the owner of `table`. Zero where that is NULL.
+    pub fn value(&self, table: &Table) -> Result<pg_sys::Datum> {
+        let Some(text) = &self.text else { return Ok(pg_sys::Datum::from(0)) };
+        let (kind, what) =
+            (&self.column.kind, format!("option redact of table {}: the value of column {}", table.title(), self.column.name));
+        Ok(kind.keep(table.evaluating(|| kind.read(text, &what))?))
+    }
+}
+
 /// A managed table as this session knows it: a copy of its catalog row, and the statements planned for it.
 pub struct Table {
     /// What events and holds call it; never reused.
@@ -71,7 +81,7 @@ pub struct Table {
     pub is_partitioned: bool,
     pub id: Vec<Column>,
     pub version: Option<Column>,
-    pub deleted_at: Column,
+    pub tombstones: Tombstones,
     pub redactions: Vec<Redaction>,
     pub owners: Option<String>,
     pub kind: Kind,

@@ -9,7 +9,7 @@ use super::safety::{self, Share};
 use super::tally::{Cost, Tally};
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
-use crate::lifecycle::layout::Marked;
+use crate::lifecycle::layout::live::Marked;
 use crate::table::Table;
 
 pub struct Batch {

@@ -24,7 +24,7 @@ use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, keeper};
 use crate::error::{Error, Result};
-use crate::lifecycle::layout::Marked;
+use crate::lifecycle::layout::live::Marked;
 use crate::log::run::Run;
 use crate::table::{Table, by_number};
 

@@ -7,7 +7,7 @@ use super::batch::size_of_next;
 use super::revival;
 use crate::backend::transaction::with_memory;
 use crate::error::Result;
-use crate::lifecycle::layout::{self, Live, Marked};
+use crate::lifecycle::layout::live::{self, Live, Marked};
 use crate::lifecycle::readable_keys;
 use crate::table::Table;
 use crate::table::key::Key;
@@ -38,7 +38,7 @@ impl Records {
     pub fn count(&self, table: &Table) -> Result<u64> {
         match self {
             Records::Named(ids) => Ok(ids.len() as u64),
-            Records::All => Ok(table.evaluating(|| layout::of(table).count_live(table))?.unsigned_abs()),
+            Records::All => Ok(table.evaluating(|| live::count(table))?.unsigned_abs()),
         }
     }
 
@@ -46,7 +46,7 @@ impl Records {
     pub fn live(&self, table: &Table) -> Result<Pages> {
         let Records::Named(ids) = self else { return Ok(Pages::After(None)) };
         let keys = keys(table, ids)?;
-        Ok(Pages::Named(table.evaluating(|| layout::of(table).live(table, Live::Among(&keys)))?))
+        Ok(Pages::Named(table.evaluating(|| live::records(table, Live::Among(&keys)))?))
     }
 
     /// Those that are tombstones of a watcher's.
@@ -75,7 +75,7 @@ impl Pages {
         };
         let mut found = with_memory(|| {
             let after = position.as_deref().map(|id| table.key(id)).transpose()?;
-            table.evaluating(|| layout::of(table).live(table, Live::After(after.as_ref(), 2 * most)))
+            table.evaluating(|| live::records(table, Live::After(after.as_ref(), 2 * most)))
         })?;
         let page = split(&mut found, most);
         *position = page.last().map(|record| record.id.clone());

@@ -20,7 +20,7 @@ use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::rehearse;
 use crate::backend::transaction::keeps_snapshot;
 use crate::error::{Error, Result};
-use crate::lifecycle::layout::Marked;
+use crate::lifecycle::layout::live::Marked;
 use crate::log::run::Run;
 use crate::table::Table;
 

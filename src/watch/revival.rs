@@ -13,7 +13,8 @@ use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
-use crate::lifecycle::layout::{self, Marked, Standing};
+use crate::lifecycle::layout::live::Marked;
+use crate::lifecycle::layout::{self, Standing};
 use crate::lifecycle::rows::Rows;
 use crate::lifecycle::{all_but_refused, readable_keys, seen};
 use crate::log::account::{self, Account, Cause};
@@ -97,7 +98,7 @@ fn to_be_asked(entry: Vanished) -> Marked {
 fn tombstones(table: &Table, entries: Vec<Vanished>) -> Result<Vec<Vanished>> {
     let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
     let (places, keys): (Vec<usize>, Vec<Key>) = readable_keys(table, &ids)?.into_iter().unzip();
-    let standings = table.evaluating(|| layout::of(table).standings(table, &Rows::Records(&keys)))?;
+    let standings = table.evaluating(|| layout::of(table).standings(&Rows::Records(&keys)))?;
     let is_tombstone = |(place, standing): (&usize, Option<Standing>)| {
         (standing == Some(Standing::Deleted(entries[*place].stamp))).then_some(*place)
     };
@@ -119,13 +120,13 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
     for (stamp, ids) in by_stamp {
         let keys = ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
         let write = |keys: &[Key]| {
-            rights.to_write(table, || seen(table, || layout::of(table).restore(table, &Rows::Records(keys), Some(stamp))))
+            rights.to_write(table, || seen(table, || layout::of(table).restore(&Rows::Records(keys), Some(stamp))))
         };
         let account = Account { cause: Cause::Reconcile, reason: None, undoes: None };
         let refused: HashMap<usize, Error> =
             account::on(account, || all_but_refused(&keys, stops, &write))?.into_iter().collect();
         // What is none live by now, a trigger of the table has kept.
-        let standings = table.evaluating(|| layout::of(table).standings(table, &Rows::Records(&keys)))?;
+        let standings = table.evaluating(|| layout::of(table).standings(&Rows::Records(&keys)))?;
         let mut back = Vec::new();
         for (place, (id, standing)) in ids.into_iter().zip(standings).enumerate() {
             let why = match refused.get(&place) {

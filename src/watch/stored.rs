@@ -12,7 +12,7 @@ use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::backend::transaction::with_memory;
 use crate::error::Result;
-use crate::lifecycle::layout::Marked;
+use crate::lifecycle::layout::live::Marked;
 use crate::log::run::Run;
 
 /// A batch as it is stored.

@@ -21,14 +21,15 @@ use super::watched::Manner;
 use crate::backend::identity::{acting_as, caller};
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
+use crate::backend::stamp::stamp_argument;
 use crate::backend::transaction;
 use crate::error::{Error, Result};
-use crate::lifecycle::layout::{self, Live, Lock};
+use crate::lifecycle::layout::live::{self, Live};
+use crate::lifecycle::layout::{self, Lock};
 use crate::lifecycle::rows::Rows;
 use crate::lifecycle::{all_but_refused, hold, readable_keys, seen};
 use crate::log::account::{self, Account, Cause};
 use crate::log::deletion;
-use crate::log::event::stamp_argument;
 use crate::log::run::Run;
 use crate::table::Table;
 use crate::table::key::Key;
@@ -335,7 +336,7 @@ impl Suspects {
         }
         let keys = self.ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
         // Locked first, then looked at in a statement of its own, which sees what was committed before the locks were had.
-        rights.to_write(table, || layout::of(table).find(table, &Rows::Records(&keys), Lock::Update))?;
+        rights.to_write(table, || layout::of(table).find(&Rows::Records(&keys), Lock::Update))?;
         let unchanged: HashMap<String, String> =
             live(table, &keys)?.into_iter().map(|record| (record.id, record.mark)).collect();
         let held = hold::held_among(table, &keys)?;
@@ -347,7 +348,7 @@ impl Suspects {
             } else if held.contains(id) {
                 tally.keep(1, format!("\"{id}\" is on hold"));
             } else {
-                candidates.push((key, layout::rows_of_mark(mark)));
+                candidates.push((key, live::rows_of_mark(mark)));
             }
         }
         let deleted = delete(table, run, candidates, rights, &mut tally)?;
@@ -358,8 +359,8 @@ impl Suspects {
     }
 }
 
-fn live(table: &Table, keys: &[Key]) -> Result<Vec<layout::Marked>> {
-    table.evaluating(|| layout::of(table).live(table, Live::Among(keys)))
+fn live(table: &Table, keys: &[Key]) -> Result<Vec<live::Marked>> {
+    table.evaluating(|| live::records(table, Live::Among(keys)))
 }
 
 /// Deletes records that each have so many rows; returns the ids of those that are deleted now.
@@ -367,7 +368,7 @@ fn delete(table: &Rc<Table>, run: Run, candidates: Vec<(Key, u64)>, rights: Righ
     let rows: HashMap<String, u64> = candidates.iter().map(|(key, rows)| (key.text.clone(), *rows)).collect();
     let keys: Vec<Key> = candidates.into_iter().map(|(key, _)| key).collect();
     let write = |keys: &[Key]| {
-        let written = rights.to_write(table, || seen(table, || layout::of(table).soft_delete(table, &Rows::Records(keys))))?;
+        let written = rights.to_write(table, || seen(table, || layout::of(table).soft_delete(&Rows::Records(keys))))?;
         // A version that has come meanwhile could not be locked before.
         if written > keys.iter().filter_map(|key| rows.get(&key.text)).sum() {
             return Err(Error::changed("it was changed since it was asked after"));

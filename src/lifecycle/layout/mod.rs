@@ -1,6 +1,9 @@
 //! Where tombstones live. One lifecycle, whatever the layout: a door says what to do with which rows, a layout writes it.
 
+mod due;
 mod in_place;
+pub mod live;
+mod sql;
 
 use std::collections::HashMap;
 
@@ -10,12 +13,13 @@ use pgrx::pg_sys;
 use crate::backend::owned::Owned;
 use crate::backend::spool::Spool;
 use crate::error::Result;
+use crate::lifecycle::cascade::Referred;
 use crate::lifecycle::rows::Rows;
 use crate::lifecycle::rule::Rule;
-use crate::table::Table;
 use crate::table::key::Key;
+use crate::table::{ForeignKey, Table, Tombstones};
 
-pub use in_place::InPlace;
+use in_place::InPlace;
 
 /// What has become of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,68 +47,64 @@ pub enum Lock {
     Delete,
 }
 
-/// The lifecycle's writes. All act with the rights in force, on `rows` of `table`, and return how many rows they wrote.
-pub trait Layout {
+/// What the doors of the lifecycle ask of a layout. All act with the rights in force, on `rows` of its table, and return how many
+/// rows they wrote.
+pub trait Doors {
     /// Live rows become tombstones.
-    fn soft_delete(&self, table: &Table, rows: &Rows) -> Result<u64>;
+    fn soft_delete(&self, rows: &Rows) -> Result<u64>;
+    /// The same for whoever calls, as row security lets them.
+    fn soft_delete_as_caller(&self, rows: &Rows) -> Result<u64>;
     /// Tombstones become live rows: all, or those of one stamp.
-    fn restore(&self, table: &Table, rows: &Rows, stamp: Option<i64>) -> Result<u64>;
+    fn restore(&self, rows: &Rows, stamp: Option<i64>) -> Result<u64>;
     /// Rows go for ever, live or deleted.
-    fn purge(&self, table: &Table, rows: &Rows) -> Result<u64>;
+    fn purge(&self, rows: &Rows) -> Result<u64>;
     /// How rows stand, locked against change where asked; in the order of the keys, then of the versions.
-    fn find(&self, table: &Table, rows: &Rows, lock: Lock) -> Result<Vec<Found>>;
+    fn find(&self, rows: &Rows, lock: Lock) -> Result<Vec<Found>>;
     /// How the records stand, in the order of the keys: live if any version is, `None` where no row is left.
-    fn standings(&self, table: &Table, rows: &Rows) -> Result<Vec<Option<Standing>>>;
+    fn standings(&self, rows: &Rows) -> Result<Vec<Option<Standing>>>;
     /// The rows as jsonb, by the place of their key.
-    fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, Owned>>;
+    fn data(&self, rows: &Rows) -> Result<HashMap<usize, Owned>>;
+}
 
-    /// Live records, in the order of their keys.
-    fn live(&self, table: &Table, which: Live) -> Result<Vec<Marked>>;
-    /// How many live records there are.
-    fn count_live(&self, table: &Table) -> Result<i64>;
+/// What following a foreign key asks of the layout at its other end. Acts with the rights in force.
+pub trait Follow {
+    /// Live children of these parents become tombstones, with this stamp.
+    fn delete_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<()>;
+    /// Children of these parents that fell with this stamp become live.
+    fn restore_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<()>;
+    /// The keys of the children that restore_children would restore.
+    fn fallen_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<Vec<Key>>;
+    /// A parent of these children that is a tombstone, locked against being restored or deleted; by its referred columns.
+    fn deleted_parent(&self, key: &ForeignKey, children: &Referred) -> Result<Option<String>>;
+}
 
+/// What maintenance asks of a layout.
+pub trait Upkeep {
     /// What is due by `rule`, but for these records; changes nothing.
-    fn due(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool>;
+    fn due(&self, rule: &Rule, but: &[Key]) -> Result<Spool>;
     /// The same in numbers.
-    fn summary(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Summary>;
+    fn summary(&self, rule: &Rule, but: &[Key]) -> Result<Summary>;
+    /// The types of what names a row that is due.
+    fn types_of_due(&self, rule: &Rule) -> Vec<pg_sys::Oid>;
     /// Of these rows, those that are due still and that nobody else has locked; locked from now on.
-    fn lock_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<Row>>;
+    fn lock_due(&self, rule: &Rule, rows: &[DueRow]) -> Result<Vec<DueRow>>;
     /// Expires or purges those of these rows that are due still.
-    fn take_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64>;
+    fn take_due(&self, rule: &Rule, rows: &[DueRow]) -> Result<u64>;
 }
 
-/// Which live records.
-#[derive(Debug, Clone, Copy)]
-pub enum Live<'a> {
-    /// At most so many, after this one in the order of keys, or from the first.
-    After(Option<&'a Key>, usize),
-    /// Those that are live of these.
-    Among(&'a [Key]),
-}
+/// A layout, whole.
+pub trait Layout: Doors + Follow + Upkeep {}
+impl<T: Doors + Follow + Upkeep> Layout for T {}
 
-/// A live record, and a mark that is another one once anything of its rows has been written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marked {
-    pub id: String,
-    pub mark: String,
+/// The layout of `table`.
+pub fn of(table: &Table) -> Box<dyn Layout + '_> {
+    match &table.tombstones {
+        Tombstones::InPlace { deleted_at } => Box::new(InPlace { table, deleted_at }),
+    }
 }
-
-/// How many rows a record with this mark has.
-pub fn rows_of_mark(mark: &str) -> u64 {
-    1 + mark.matches(MARKS_APART).count() as u64
-}
-
-/// Between the rows of a mark: no row's own has it.
-const MARKS_APART: char = ';';
 
 /// What names a row that is due: the values of its id, and its version where the table has versions.
-pub type Row = Vec<pg_sys::Datum>;
-
-/// The types of a row's values.
-pub fn types_of_rows(table: &Table) -> Vec<pg_sys::Oid> {
-    let id = table.id.iter().map(|column| column.kind.base());
-    id.chain(table.version.as_ref().map(|_| pg_sys::INT8OID)).collect()
-}
+pub type DueRow = Vec<pg_sys::Datum>;
 
 /// How many rows are due, and the oldest and the newest moment that their age counts from.
 #[derive(Debug, Clone, Copy)]
@@ -112,9 +112,4 @@ pub struct Summary {
     pub rows: i64,
     pub oldest: Option<TimestampWithTimeZone>,
     pub newest: Option<TimestampWithTimeZone>,
-}
-
-/// The layout of `table`.
-pub fn of(_table: &Table) -> &'static dyn Layout {
-    &InPlace
 }

@@ -16,7 +16,7 @@ use crate::backend::relation::{LockFor, lock};
 use crate::backend::spool::Spool;
 use crate::backend::subtransaction::attempt_for_now;
 use crate::error::{Error, Result};
-use crate::lifecycle::layout::{self, Row};
+use crate::lifecycle::layout::{self, DueRow};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::lifecycle::{hold, seen};
 use crate::log::account::{self, Account};
@@ -63,7 +63,7 @@ pub fn look(number: i32, relation: pg_sys::Oid, action: Action) -> Result<Look> 
         let Some((terms, rule)) = wanted(number, action)? else { return Ok(Look::Nothing) };
         let table = by_oid(relation)?;
         let held = held_keys(&table)?;
-        let rows = table.evaluating(|| layout::of(&table).due(&table, &rule, &held))?;
+        let rows = table.evaluating(|| layout::of(&table).due(&rule, &held))?;
         match (rows.rows(), terms.max_purge) {
             (0, _) => Ok(Look::Nothing),
             (due, Some(most)) if i128::from(due) > i128::from(most) => {
@@ -114,7 +114,7 @@ struct Taker<'a> {
     types: &'a [pg_sys::Oid],
 }
 
-fn take_rows(host: Host, taker: &Taker, rows: &[Row], kept: &mut Kept) -> Result<Batch> {
+fn take_rows(host: Host, taker: &Taker, rows: &[DueRow], kept: &mut Kept) -> Result<Batch> {
     match host.transaction(|| in_our_settings(|| taker.batch(rows))) {
         Err(error) if !error.may_be_of_a_record() => Err(error),
         Err(error) if rows.len() == 1 => {
@@ -137,7 +137,7 @@ fn take_rows(host: Host, taker: &Taker, rows: &[Row], kept: &mut Kept) -> Result
 }
 
 impl Taker<'_> {
-    fn batch(&self, rows: &[Row]) -> Result<Batch> {
+    fn batch(&self, rows: &[DueRow]) -> Result<Batch> {
         if let Err(error) = attempt_for_now(|| {
             lock(self.relation, LockFor::Writing);
             Ok(())
@@ -148,7 +148,7 @@ impl Taker<'_> {
             return Ok(Batch::Ended("paused, unmanaged, or its options have changed"));
         };
         let table = by_oid(self.relation)?;
-        if layout::types_of_rows(&table) != self.types {
+        if layout::of(&table).types_of_due(&rule) != self.types {
             return Ok(Batch::Ended("its key has changed"));
         }
         let free = not_held(&table, rows)?;
@@ -162,7 +162,7 @@ impl Taker<'_> {
 }
 
 /// Takes those of `rows` that nobody else has locked.
-fn taken(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
+fn taken(table: &Rc<Table>, rule: &Rule, rows: &[DueRow]) -> Result<u64> {
     if rows.is_empty() {
         return Ok(0);
     }
@@ -179,19 +179,19 @@ fn taken(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
 
 /// In one statement, which checks the rule again for each row that it has had to wait for. Mostly nobody has any of them locked;
 /// as soon as somebody has, nothing is taken.
-fn taken_at_once(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
+fn taken_at_once(table: &Rc<Table>, rule: &Rule, rows: &[DueRow]) -> Result<u64> {
     const NOT_AT_ALL: Duration = Duration::from_millis(1);
-    waiting_at_most(NOT_AT_ALL, || attempt_for_now(|| seen(table, || layout::of(table).take_due(table, rule, rows))))
+    waiting_at_most(NOT_AT_ALL, || attempt_for_now(|| seen(table, || layout::of(table).take_due(rule, rows))))
 }
 
 /// In two: the second sees what was committed before the locks were had, also in other tables that the rule asks.
-fn locked_and_taken(table: &Rc<Table>, rule: &Rule, rows: &[Row]) -> Result<u64> {
+fn locked_and_taken(table: &Rc<Table>, rule: &Rule, rows: &[DueRow]) -> Result<u64> {
     let layout = layout::of(table);
-    let locked = layout.lock_due(table, rule, rows)?;
+    let locked = layout.lock_due(rule, rows)?;
     if locked.is_empty() {
         return Ok(0);
     }
-    seen(table, || layout.take_due(table, rule, &locked))
+    seen(table, || layout.take_due(rule, &locked))
 }
 
 fn waiting_at_most<T>(most: Duration, act: impl FnOnce() -> T) -> T {
@@ -200,13 +200,13 @@ fn waiting_at_most<T>(most: Duration, act: impl FnOnce() -> T) -> T {
 }
 
 /// The rows whose records are not on hold.
-fn not_held(table: &Table, rows: &[Row]) -> Result<Vec<Row>> {
+fn not_held(table: &Table, rows: &[DueRow]) -> Result<Vec<DueRow>> {
     let held = hold::all_held(table)?;
     if held.is_empty() {
         return Ok(rows.to_vec());
     }
     // SAFETY: a row begins with the values of the id columns.
-    let is_free = |row: &&Row| !held.contains(&unsafe { table.key_text(&row[..table.id.len()]) });
+    let is_free = |row: &&DueRow| !held.contains(&unsafe { table.key_text(&row[..table.id.len()]) });
     Ok(rows.iter().filter(is_free).cloned().collect())
 }
 

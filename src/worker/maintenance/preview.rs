@@ -70,6 +70,6 @@ fn summary(terms: &Terms, rule: &Rule) -> Result<Summary> {
         lock(terms.relation, LockFor::Reading);
         let table = by_oid(terms.relation)?;
         let held = held_keys(&table)?;
-        table.evaluating(|| layout::of(&table).summary(&table, rule, &held))
+        table.evaluating(|| layout::of(&table).summary(rule, &held))
     })
 }

@@ -17,7 +17,7 @@ use super::is_paused;
 use crate::backend::relation::{LockFor, lock};
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
-use crate::lifecycle::layout;
+use crate::lifecycle::layout::live;
 use crate::log::run::{self, Run};
 use crate::settings;
 use crate::table::{Table, Terms, by_oid, terms_of};
@@ -475,7 +475,7 @@ fn restored(table: &Rc<Table>, batch: &Batch) -> Result<Tally> {
 fn begin_anew(table: &Table, watched: &Watched) -> Result<Option<Run>> {
     inquiry::clear(table.number)?;
     revival::forget_old(table.number)?;
-    let due = table.evaluating(|| layout::of(table).count_live(table))?.unsigned_abs();
+    let due = table.evaluating(|| live::count(table))?.unsigned_abs();
     let run = Run::begin_alone(table.number, ACTION, due)?;
     let phase = if watched.manner.restore { Phase::Reappeared } else { Phase::Missing };
     if let Some(run) = run {

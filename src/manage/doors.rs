@@ -1,4 +1,4 @@
-//! The doors to management: manage, configure, unmanage. They alone write `tombstone.managed`.
+//! The doors to management: manage, configure, unmanage. What they decide is written by `table::catalog`.
 
 use core::ffi::CStr;
 
@@ -8,15 +8,16 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
 use serde_json::{Map, Value};
 
-use super::catalog::{self, Relation};
-use super::options::{self, Options, Setting};
-use super::{ColumnType, triggers, validate};
+use super::{triggers, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
 use crate::backend::invalidation;
 use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, lock};
 use crate::error::{Error, Result};
+use crate::table::ColumnType;
+use crate::table::catalog::{self, Relation};
+use crate::table::options::{self, Options, Setting};
 
 const DEFAULT_RETENTION_DAYS: i32 = 30;
 

@@ -4,15 +4,15 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::{Spi, pg_sys};
 use serde_json::Value;
 
-use super::ColumnType;
-use super::catalog::{Attribute, Relation};
-use super::options::{self, IN_PLACE, Options};
 use crate::backend::expression::is_one_expression;
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
+use crate::table::ColumnType;
+use crate::table::catalog::{Attribute, Relation};
+use crate::table::options::{self, IN_PLACE, Options};
 
 /// The options made whole and found good, or the first thing wrong with them.
 pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {

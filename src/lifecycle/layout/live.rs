@@ -1,15 +1,39 @@
 //! Live records in the order of their keys, each with a mark that tells whether its rows have been written since. A page of them is
-//! read along the key's index, however large the table is.
+//! read along the key's index, however large the table is. Of no layout: live records are rows of their table in each.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, pg_sys};
 
-use super::super::{Live, MARKS_APART, Marked};
 use crate::error::Result;
 use crate::lifecycle::rows::{key_equals, keys_from};
 use crate::table::key::{Key, columns_of};
 use crate::table::{Purpose, Table};
 
+/// Which live records.
+#[derive(Debug, Clone, Copy)]
+pub enum Live<'a> {
+    /// At most so many, after this one in the order of keys, or from the first.
+    After(Option<&'a Key>, usize),
+    /// Those that are live of these.
+    Among(&'a [Key]),
+}
+
+/// A live record, and a mark that is another one once anything of its rows has been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    pub id: String,
+    pub mark: String,
+}
+
+/// How many rows a record with this mark has.
+pub fn rows_of_mark(mark: &str) -> u64 {
+    1 + mark.matches(MARKS_APART).count() as u64
+}
+
+/// Between the rows of a mark: no row's own has it.
+const MARKS_APART: char = ';';
+
+/// These live records.
 pub fn records(table: &Table, which: Live) -> Result<Vec<Marked>> {
     let purpose = match which {
         Live::After(None, _) => "first",
@@ -29,10 +53,11 @@ pub fn records(table: &Table, which: Live) -> Result<Vec<Marked>> {
     Ok(rows.iter().map(marked).collect())
 }
 
+/// How many live records there are.
 pub fn count(table: &Table) -> Result<i64> {
     let statement = table.statement(Purpose("live", "count", 0), || {
         let what = if one_row_each(table) { "*".into() } else { format!("DISTINCT ({})", names(table)) };
-        (format!("SELECT pg_catalog.count({what}) FROM {} AS t WHERE {}", table.sql(), is_live(table)), vec![])
+        (format!("SELECT pg_catalog.count({what}) FROM {} AS t WHERE {}", table.sql(), table.is_live("t")), vec![])
     });
     Ok(statement.rows(&[], |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next().unwrap_or_default())
 }
@@ -40,7 +65,7 @@ pub fn count(table: &Table) -> Result<i64> {
 fn build(table: &Table, which: Live) -> (String, Vec<pg_sys::Oid>) {
     let mut limit = String::new();
     let mut types: Vec<pg_sys::Oid> = Vec::new();
-    let mut condition = is_live(table);
+    let mut condition = table.is_live("t");
     match which {
         Live::Among(_) => {
             types.extend(table.id.iter().map(|column| column.kind.array()));
@@ -95,10 +120,6 @@ fn one_row_each(table: &Table) -> bool {
 
 fn names(table: &Table) -> String {
     table.id.iter().map(|column| format!("t.{}", column.sql())).collect::<Vec<_>>().join(", ")
-}
-
-fn is_live(table: &Table) -> String {
-    format!("t.{} IS NULL", table.deleted_at.sql())
 }
 
 /// That the row's key comes after that in the first parameters: a comparison of rows, which the key's index answers. Where types of

@@ -1,31 +1,38 @@
 //! in_place: the row stays and turns into its own tombstone. deleted_at says which it is.
 
-mod due;
-mod live;
+mod follow;
 
 use std::collections::HashMap;
 
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys;
 
-use super::{Found, Layout, Live, Lock, Marked, Row, Standing, Summary};
+use super::due::{Due, counts_from, target};
+use super::sql::joined;
+use super::{Doors, DueRow, Found, Lock, Standing, Summary, Upkeep};
 use crate::backend::ident::literal;
+use crate::backend::identity::row_security_binds;
 use crate::backend::owned::Owned;
+use crate::backend::query::Statement;
 use crate::backend::spool::Spool;
-use crate::error::Result;
+use crate::backend::stamp::stamp_argument;
+use crate::error::{Error, Result};
 use crate::lifecycle::rows::{Clause, Rows};
-use crate::lifecycle::rule::Rule;
-use crate::log::event::stamp_argument;
+use crate::lifecycle::rule::{Action, Rule};
 use crate::table::key::Key;
-use crate::table::{Purpose, Table};
+use crate::table::{Column, Purpose, Table};
 
-pub struct InPlace;
+pub struct InPlace<'a> {
+    pub table: &'a Table,
+    pub deleted_at: &'a Column,
+}
 
-impl Layout for InPlace {
-    fn soft_delete(&self, table: &Table, rows: &Rows) -> Result<u64> {
+impl Doors for InPlace<'_> {
+    fn soft_delete(&self, rows: &Rows) -> Result<u64> {
+        let table = self.table;
         let statement = table.statement(Purpose("soft_delete", rows.name(), 0), || {
             let Clause { from, condition, types, .. } = rows.clause(table);
-            let (target, column) = (table.sql(), table.deleted_at.sql());
+            let (target, column) = (table.sql(), self.deleted_at.sql());
             let not_blank = blank_already(table, rows).map_or(String::new(), |blank| format!(" AND NOT ({blank})"));
             let sql = format!(
                 "UPDATE {target} AS t SET {column} = pg_catalog.now(){} WHERE {condition} AND t.{column} IS NULL{not_blank}",
@@ -36,11 +43,38 @@ impl Layout for InPlace {
         statement.execute(&rows.arguments(table))
     }
 
-    fn restore(&self, table: &Table, rows: &Rows, stamp: Option<i64>) -> Result<u64> {
+    /// Row security that hides tombstones (a policy `deleted_at IS NULL`) would refuse the very row this writes. So where row
+    /// security binds the caller, it decides which rows the caller may see and update; the write itself is the owner's.
+    fn soft_delete_as_caller(&self, rows: &Rows) -> Result<u64> {
+        let table = self.table;
+        if !row_security_binds(table.oid) {
+            return self.soft_delete(rows);
+        }
+        self.require_update_of_deleted_at()?;
+        let find = || self.find(rows, Lock::Update);
+        let live = |found: Vec<Found>| found.into_iter().filter(|row| row.standing == Standing::Live).count();
+        let visible = live(find()?);
+        if visible == 0 {
+            return Ok(0);
+        }
+        // The owner's write cannot tell rows apart that share a key, as where the id is unique only with the partition key.
+        if visible < live(table.as_owner(find)?) {
+            return Err(Error::denied(format!(
+                "row security hides a part of what was to be deleted from table {}",
+                table.title()
+            ))
+            .detail("Rows that share an id are deleted together, or not at all.")
+            .hint("Name an id that is unique by itself."));
+        }
+        table.as_owner(|| self.soft_delete(rows))
+    }
+
+    fn restore(&self, rows: &Rows, stamp: Option<i64>) -> Result<u64> {
+        let table = self.table;
         let verb = if stamp.is_some() { "restore stamped" } else { "restore" };
         let statement = table.statement(Purpose(verb, rows.name(), 0), || {
             let Clause { from, condition, mut types, .. } = rows.clause(table);
-            let (target, column) = (table.sql(), table.deleted_at.sql());
+            let (target, column) = (table.sql(), self.deleted_at.sql());
             let deleted = match stamp {
                 Some(_) => {
                     types.push(pg_sys::TIMESTAMPTZOID);
@@ -58,7 +92,8 @@ impl Layout for InPlace {
         statement.execute(&arguments)
     }
 
-    fn purge(&self, table: &Table, rows: &Rows) -> Result<u64> {
+    fn purge(&self, rows: &Rows) -> Result<u64> {
+        let table = self.table;
         let statement = table.statement(Purpose("purge", rows.name(), 0), || {
             let Clause { from, condition, types, .. } = rows.clause(table);
             (format!("DELETE FROM {} AS t{} WHERE {condition}", table.sql(), joined(" USING", &from)), types)
@@ -66,7 +101,8 @@ impl Layout for InPlace {
         statement.execute(&rows.arguments(table))
     }
 
-    fn find(&self, table: &Table, rows: &Rows, lock: Lock) -> Result<Vec<Found>> {
+    fn find(&self, rows: &Rows, lock: Lock) -> Result<Vec<Found>> {
+        let table = self.table;
         let (verb, locking) = match lock {
             Lock::None => ("find", ""),
             Lock::Update => ("find to update", " FOR NO KEY UPDATE OF t"),
@@ -77,7 +113,7 @@ impl Layout for InPlace {
             let version = table.version.as_ref().map_or("NULL".into(), |version| format!("t.{}", version.sql()));
             let sql = format!(
                 "SELECT {ordinal}, {version}::pg_catalog.int8, t.{} FROM {} AS t{} WHERE {condition} ORDER BY 1, 2{locking}",
-                table.deleted_at.sql(),
+                self.deleted_at.sql(),
                 table.sql(),
                 joined(",", &from),
             );
@@ -93,10 +129,11 @@ impl Layout for InPlace {
         })
     }
 
-    fn standings(&self, table: &Table, rows: &Rows) -> Result<Vec<Option<Standing>>> {
+    fn standings(&self, rows: &Rows) -> Result<Vec<Option<Standing>>> {
+        let table = self.table;
         let statement = table.statement(Purpose("standings", rows.name(), 0), || {
             let Clause { from, condition, types, ordinal } = rows.clause(table);
-            let (stamp, target, from) = (table.deleted_at.sql(), table.sql(), joined(",", &from));
+            let (stamp, target, from) = (self.deleted_at.sql(), table.sql(), joined(",", &from));
             (format!("SELECT {ordinal}, t.{stamp} FROM {target} AS t{from} WHERE {condition}"), types)
         });
         let mut standings = vec![None; rows.keys()];
@@ -112,7 +149,8 @@ impl Layout for InPlace {
         Ok(standings)
     }
 
-    fn data(&self, table: &Table, rows: &Rows) -> Result<HashMap<usize, Owned>> {
+    fn data(&self, rows: &Rows) -> Result<HashMap<usize, Owned>> {
+        let table = self.table;
         let statement = table.statement(Purpose("data", rows.name(), 0), || {
             let Clause { from, condition, types, ordinal } = rows.clause(table);
             let from = joined(",", &from);
@@ -127,35 +165,60 @@ impl Layout for InPlace {
         })?;
         Ok(data)
     }
+}
 
-    fn live(&self, table: &Table, which: Live) -> Result<Vec<Marked>> {
-        live::records(table, which)
+impl Upkeep for InPlace<'_> {
+    fn due(&self, rule: &Rule, but: &[Key]) -> Result<Spool> {
+        self.by(rule).spooled(but)
     }
 
-    fn count_live(&self, table: &Table) -> Result<i64> {
-        live::count(table)
+    fn summary(&self, rule: &Rule, but: &[Key]) -> Result<Summary> {
+        self.by(rule).summary(but)
     }
 
-    fn due(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Spool> {
-        due::spooled(table, rule, but)
+    fn types_of_due(&self, rule: &Rule) -> Vec<pg_sys::Oid> {
+        self.by(rule).types()
     }
 
-    fn summary(&self, table: &Table, rule: &Rule, but: &[Key]) -> Result<Summary> {
-        due::summary(table, rule, but)
+    fn lock_due(&self, rule: &Rule, rows: &[DueRow]) -> Result<Vec<DueRow>> {
+        self.by(rule).lock(rows)
     }
 
-    fn lock_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<Vec<Row>> {
-        due::lock(table, rule, rows)
-    }
-
-    fn take_due(&self, table: &Table, rule: &Rule, rows: &[Row]) -> Result<u64> {
-        due::take(table, rule, rows)
+    fn take_due(&self, rule: &Rule, rows: &[DueRow]) -> Result<u64> {
+        self.by(rule).take(rows)
     }
 }
 
-/// `word from`, or nothing where there is nothing to join with.
-fn joined(word: &str, from: &str) -> String {
-    if from.is_empty() { String::new() } else { format!("{word} {from}") }
+thread_local! {
+    static MAY_UPDATE: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.has_column_privilege($1, $2, 'UPDATE')", [pg_sys::OIDOID, pg_sys::TEXTOID],
+    )));
+}
+
+impl InPlace<'_> {
+    fn require_update_of_deleted_at(&self) -> Result<()> {
+        let (table, name) = (self.table, &self.deleted_at.name);
+        let arguments = [DatumWithOid::from(table.oid), DatumWithOid::from(name.as_str())];
+        let may = MAY_UPDATE.with(|statement| statement.rows(&arguments, |row| Ok(row.get::<bool>(1)?.unwrap_or_default())))?;
+        if may.into_iter().all(|may| may) {
+            return Ok(());
+        }
+        Err(Error::denied(format!("permission denied for column {name} of table {}", table.title()))
+            .hint("Deleting a record takes the UPDATE privilege on that column."))
+    }
+
+    fn by<'d>(&'d self, rule: &'d Rule) -> Due<'d> {
+        let (table, alias, column) = (self.table, self.table.alias(), self.deleted_at.sql());
+        let stamp = format!("{alias}.{column}");
+        let (condition, take) = match rule.action {
+            Action::Expire => {
+                (Some(table.is_live(&alias)), format!("UPDATE {} SET {column} = pg_catalog.now()", target(table)))
+            }
+            Action::Purge => (None, format!("DELETE FROM {}", target(table))),
+        };
+        let counts_from = counts_from(rule, || stamp);
+        Due { table, rule, target: target(table), alias, condition, counts_from, deletion: None, take }
+    }
 }
 
 /// Of versions: that the row holds its tombstone values already, from before it was managed. Seed 000 wants no second write.

@@ -1,0 +1,174 @@
+//! The triggers of a managed table: attached by manage(), taken off by unmanage(), kept up as partitions come and go.
+//!
+//! Row triggers on a partitioned table are copied to its partitions by Postgres. The guard against TRUNCATE is a statement
+//! trigger, and is not: each partition has one of its own, whose name says to which managed table the partition belongs,
+//! so that DROP of the partition alone can be told from DROP of any other table.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::backend::ident::{ident, qualified};
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::{keeper, own};
+use crate::error::{Error, Result};
+use crate::table::catalog::{self, Relation};
+use crate::table::triggers::{GUARD, UPDATE_TRIGGER};
+
+thread_local! {
+    // Walks pg_inherits itself: pg_partition_tree() would lock every partition.
+    static PARTITIONS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "WITH RECURSIVE tree AS (
+             SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1
+             UNION ALL
+             SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.inhrelid
+         )
+         SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
+         FROM tree
+         JOIN pg_catalog.pg_class c ON c.oid = tree.inhrelid AND c.relkind IN ('r', 'p')
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE $2 = EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = $3::pg_catalog.name)",
+        [pg_sys::OIDOID, pg_sys::BOOLOID, pg_sys::TEXTOID],
+    )));
+    // Whoever makes a trigger of that name on a table of their own is not meant: the owner must be the same.
+    static DETACHED: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
+         FROM pg_catalog.pg_trigger t
+         JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid AND NOT c.relispartition
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         JOIN pg_catalog.pg_class root ON root.oid = $1 AND root.relowner = c.relowner
+         WHERE t.tgname = $2::pg_catalog.name",
+        [pg_sys::OIDOID, pg_sys::TEXTOID],
+    )));
+    // The managed partitioned tables that the command was about: itself, or above the partition it made. Restoring a dump
+    // passes here before the triggers are back; they bring the guards along.
+    static CONCERNED: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT DISTINCT m.managed, m.relation::pg_catalog.oid
+         FROM tombstone.managed m
+         JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.relation AND t.tgname = 'zz_tombstone_truncate'
+         WHERE m.relation = ANY ($1)",
+        [pg_sys::OIDARRAYOID],
+    )));
+    static COMMANDS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT DISTINCT COALESCE(a.relid::pg_catalog.oid, c.objid)
+         FROM pg_catalog.pg_event_trigger_ddl_commands() c
+         LEFT JOIN LATERAL pg_catalog.pg_partition_ancestors(c.objid) AS a (relid) ON true
+         WHERE c.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND c.objid IS NOT NULL",
+        [],
+    )));
+}
+
+/// The triggers of the managed table itself: name, event, level, function. Among the BEFORE triggers ours sorts last, and sees
+/// the row as the others have left it; among the AFTER triggers first, so that what the others do to the row comes after.
+/// No WHEN: Postgres reads its text anew in every statement, which costs more than the call that it saves.
+const ALWAYS: [[&str; 4]; 3] = [
+    [UPDATE_TRIGGER, "BEFORE UPDATE", "ROW", "on_update"],
+    ["00_tombstone_delete", "AFTER DELETE", "ROW", "on_delete"],
+    ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
+];
+/// Where creates are events: an INSERT costs nothing otherwise.
+const WITH_ALL_EVENTS: [&str; 4] = ["00_tombstone_insert", "AFTER INSERT", "ROW", "on_insert"];
+
+/// Attaches the triggers.
+pub fn attach(number: i32, relation: &Relation) -> Result<()> {
+    ALWAYS.iter().try_for_each(|trigger| create(relation, trigger))?;
+    guard_partitions(number, relation.oid)
+}
+
+/// Attaches the trigger that sees creates, or takes it off.
+pub fn follow_creates(relation: &Relation, all_events: bool) -> Result<()> {
+    if all_events { create(relation, &WITH_ALL_EVENTS) } else { drop_if_exists(relation, &WITH_ALL_EVENTS) }
+}
+
+fn create(relation: &Relation, [name, event, level, function]: &[&str; 4]) -> Result<()> {
+    let table = qualified(&relation.schema, &relation.name);
+    let trigger = format!("{} {event} ON {table} FOR EACH {level} EXECUTE FUNCTION tombstone.{function}()", ident(name));
+    run_as(relation.owner, &format!("CREATE OR REPLACE TRIGGER {trigger}"))
+}
+
+fn drop_if_exists(relation: &Relation, [name, ..]: &[&str; 4]) -> Result<()> {
+    let table = qualified(&relation.schema, &relation.name);
+    run_as(relation.owner, &format!("DROP TRIGGER IF EXISTS {} ON {table}", ident(name)))
+}
+
+/// Takes the triggers off.
+pub fn detach(number: i32, relation: &Relation, all_events: bool) -> Result<()> {
+    ALWAYS.iter().chain(all_events.then_some(&WITH_ALL_EVENTS)).try_for_each(|trigger| drop_if_exists(relation, trigger))?;
+    let guard = guard(number);
+    for (partition, owner) in partitions(relation.oid, true, &guard)? {
+        run_as(owner, &format!("DROP TRIGGER {guard} ON {partition}"))?;
+    }
+    Ok(())
+}
+
+/// The name of the guard on the partitions of the table numbered `number`.
+fn guard(number: i32) -> String {
+    format!("{GUARD}{number}")
+}
+
+fn guard_partitions(number: i32, root: pg_sys::Oid) -> Result<()> {
+    let guard = guard(number);
+    for (partition, owner) in partitions(root, false, &guard)? {
+        let event = format!("BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT");
+        run_as(owner, &format!("CREATE TRIGGER {guard} {event} EXECUTE FUNCTION tombstone.on_truncate()"))?;
+    }
+    Ok(())
+}
+
+/// The partitions of `root`, at every level, that have the guard or have it not; and the owner of each.
+fn partitions(root: pg_sys::Oid, guarded: bool, guard: &str) -> Result<Vec<(String, pg_sys::Oid)>> {
+    let arguments = [DatumWithOid::from(root), DatumWithOid::from(guarded), DatumWithOid::from(guard)];
+    acting_as(keeper(), || PARTITIONS.with(|statement| statement.rows(&arguments, named)))
+}
+
+/// Name and owner of a relation, from a row of (schema, name, owner).
+fn named(row: &SpiHeapTupleData) -> Result<(String, pg_sys::Oid)> {
+    let (schema, name) = (row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default());
+    Ok((qualified(&schema, &name), row.get(3)?.unwrap_or(pg_sys::InvalidOid)))
+}
+
+/// A partition just detached loses its guard; while a record of the table is on hold it cannot be detached, as nothing
+/// would guard its rows any more.
+fn release_detached(number: i32, root: pg_sys::Oid) -> Result<()> {
+    let guard = guard(number);
+    let arguments = [DatumWithOid::from(root), DatumWithOid::from(guard.as_str())];
+    let detached = acting_as(keeper(), || DETACHED.with(|statement| statement.rows(&arguments, named)))?;
+    for (partition, owner) in detached {
+        if catalog::holds_in(number)? > 0 {
+            return Err(Error::on_hold(format!("cannot detach partition {partition} of table {}", catalog::title(root)))
+                .detail("Records of the table are on hold.")
+                .hint("End the holds first, with tombstone.release()."));
+        }
+        run_as(owner, &format!("DROP TRIGGER {guard} ON {partition}"))?;
+    }
+    Ok(())
+}
+
+/// Event trigger on ddl_command_end: follows the partitions that were created, attached or detached just now.
+#[pg_extern(sql = false)]
+fn on_partition() -> Result<(), ErrorReport> {
+    let follow = || -> Result<()> {
+        if own(c"managed") == pg_sys::InvalidOid {
+            return Ok(()); // the extension itself is being created or dropped
+        }
+        let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
+        let tables = COMMANDS.with(|statement| statement.rows(&[], oid))?;
+        let tables = DatumWithOid::from(tables.into_iter().flatten().collect::<Vec<_>>());
+        let numbered = |row: &SpiHeapTupleData| {
+            Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid)))
+        };
+        for (number, root) in acting_as(keeper(), || CONCERNED.with(|statement| statement.rows(&[tables], numbered)))? {
+            guard_partitions(number, root)?;
+            release_detached(number, root)?;
+        }
+        Ok(())
+    };
+    follow().map_err(Into::into)
+}
+
+fn run_as(owner: pg_sys::Oid, sql: &str) -> Result<()> {
+    acting_as(owner, || Ok(Spi::run(sql)?))
+}
