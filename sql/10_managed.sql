@@ -14,10 +14,10 @@ COMMENT ON COLUMN tombstone.log.incarnation IS 'Drawn at random when the extensi
 CREATE TABLE tombstone.managed (
     managed         integer  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     relation        regclass NOT NULL UNIQUE,
-    layout          text     NOT NULL CHECK (layout IN ('in_place')),
+    layout          text     NOT NULL CHECK (layout IN ('archive', 'in_place')),
     id              name[]   NOT NULL CHECK (cardinality(id) > 0 AND array_position(id, NULL) IS NULL),
     version         name     CHECK (version <> ALL (id)),
-    deleted_at      name     NOT NULL CHECK (deleted_at <> ALL (id) AND deleted_at IS DISTINCT FROM version),
+    deleted_at      name     CHECK (deleted_at <> ALL (id) AND (deleted_at = version) IS NOT TRUE),
     redact          jsonb    NOT NULL CHECK (jsonb_typeof(redact) = 'object'),
     kind            text,
     owners          text,
@@ -32,6 +32,9 @@ CREATE TABLE tombstone.managed (
     home            uuid     NOT NULL,
     paused_at       timestamptz,
     paused_by       text,
+    archive         regclass UNIQUE,
+    CONSTRAINT tombstones_are_somewhere CHECK (CASE layout WHEN 'archive' THEN archive IS NOT NULL AND deleted_at IS NULL
+                                                           ELSE archive IS NULL AND deleted_at IS NOT NULL END),
     CONSTRAINT paused_by_somebody CHECK ((paused_at IS NULL) = (paused_by IS NULL)),
     CONSTRAINT age_counts_from_somewhere CHECK (expire_after IS NULL OR expire_from IS NOT NULL)
 );
@@ -41,10 +44,10 @@ COMMENT ON TABLE tombstone.managed IS
 COMMENT ON COLUMN tombstone.managed.managed IS
     'The number events and holds refer to: unlike a table''s OID it is never reused and survives dump and restore.';
 COMMENT ON COLUMN tombstone.managed.relation IS 'The managed table; for a partitioned table, its root.';
-COMMENT ON COLUMN tombstone.managed.layout IS 'Where tombstones live: in_place, the row stays in the table.';
+COMMENT ON COLUMN tombstone.managed.layout IS 'Where tombstones live: archive, in a table beside it; in_place, the row stays in the table.';
 COMMENT ON COLUMN tombstone.managed.id IS 'The columns that name a record.';
 COMMENT ON COLUMN tombstone.managed.version IS 'The column that tells the versions of a record apart, if it has versions.';
-COMMENT ON COLUMN tombstone.managed.deleted_at IS 'The timestamptz column that is NULL while a record is live.';
+COMMENT ON COLUMN tombstone.managed.deleted_at IS 'Layout in_place: the timestamptz column that is NULL while a record is live.';
 COMMENT ON COLUMN tombstone.managed.redact IS 'Columns blanked by a soft delete, with the values they get. What redaction blanks is gone: no restore brings it back.';
 COMMENT ON COLUMN tombstone.managed.kind IS 'SQL expression over the row: the kind named in events.';
 COMMENT ON COLUMN tombstone.managed.owners IS 'SQL expression over the row: the role, or roles, that own the record.';
@@ -59,6 +62,7 @@ COMMENT ON COLUMN tombstone.managed.max_purge IS 'More records than this no run 
 COMMENT ON COLUMN tombstone.managed.home IS 'The log beside which the table was managed or resumed; another one''s: it was restored from a dump, and waits for resume().';
 COMMENT ON COLUMN tombstone.managed.paused_at IS 'Since when pause() keeps expiry and purge away; NULL: it does not.';
 COMMENT ON COLUMN tombstone.managed.paused_by IS 'Who paused it.';
+COMMENT ON COLUMN tombstone.managed.archive IS 'Layout archive: the table beside it that holds its tombstones.';
 
 -- A table's OID changes on dump and restore; regclass is dumped by name, and the number stays.
 SELECT pg_catalog.pg_extension_config_dump('tombstone.managed', '');
@@ -88,7 +92,8 @@ SELECT m.relation, m.layout, m.id, m.version, m.deleted_at, m.redact, m.kind, m.
        m.retention, m.expire_after, m.expire_from, m.events, m.notify, m.channel, m.event_retention, m.max_purge,
        m.paused_at IS NOT NULL OR m.home <> log.incarnation AS paused,
        CASE WHEN m.paused_at IS NOT NULL THEN pg_catalog.format('pause() by %s, %s', m.paused_by, m.paused_at)
-            WHEN m.home <> log.incarnation THEN 'restored from a dump; resume() when it may be expired and purged' END AS why_paused
+            WHEN m.home <> log.incarnation THEN 'restored from a dump; resume() when it may be expired and purged' END AS why_paused,
+       m.archive
 FROM tombstone.managed m
 JOIN pg_catalog.pg_class c ON c.oid = m.relation
 CROSS JOIN tombstone.log
@@ -101,7 +106,7 @@ COMMENT ON COLUMN tombstone.tables.relation IS 'The managed table; of a partitio
 COMMENT ON COLUMN tombstone.tables.layout IS 'Where its tombstones live.';
 COMMENT ON COLUMN tombstone.tables.id IS 'The columns that name a record.';
 COMMENT ON COLUMN tombstone.tables.version IS 'The column that tells versions apart, if it has versions.';
-COMMENT ON COLUMN tombstone.tables.deleted_at IS 'The column that is NULL while a record is live.';
+COMMENT ON COLUMN tombstone.tables.deleted_at IS 'Layout in_place: the column that is NULL while a record is live.';
 COMMENT ON COLUMN tombstone.tables.redact IS 'What a soft delete blanks, and with what.';
 COMMENT ON COLUMN tombstone.tables.kind IS 'Expression: the kind named in events.';
 COMMENT ON COLUMN tombstone.tables.owners IS 'Expression: the roles that own a record.';
@@ -115,5 +120,6 @@ COMMENT ON COLUMN tombstone.tables.event_retention IS 'How long events stay; NUL
 COMMENT ON COLUMN tombstone.tables.max_purge IS 'The most records that one run may expire or purge; NULL: no limit.';
 COMMENT ON COLUMN tombstone.tables.paused IS 'Whether expiry, purge and watchers leave it alone.';
 COMMENT ON COLUMN tombstone.tables.why_paused IS 'Who paused it and when, or that it came with a dump.';
+COMMENT ON COLUMN tombstone.tables.archive IS 'Layout archive: the table that holds its tombstones, readable by the table''s owner.';
 
 GRANT SELECT ON tombstone.tables TO PUBLIC;

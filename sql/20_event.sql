@@ -47,6 +47,9 @@ EXCEPTION
 END
 $$;
 
+-- Archived rows bear the numbers of their deletions: after a dump is restored, no number may be given twice.
+SELECT pg_catalog.pg_extension_config_dump('tombstone.event_seq_seq', '');
+
 COMMENT ON TABLE tombstone.event IS
     'The log. One row holds the records one statement changed in one table: who and what, never a row''s data.';
 COMMENT ON COLUMN tombstone.event.seq IS 'Order of writing; not of commit.';

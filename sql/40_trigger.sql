@@ -9,17 +9,27 @@ COMMENT ON FUNCTION tombstone.on_update() IS
 CREATE FUNCTION tombstone.on_delete() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_delete';
 COMMENT ON FUNCTION tombstone.on_delete() IS
-    'Trigger of managed tables: a row that leaves the table is recorded as purged.';
+    'Trigger of managed tables: a row that leaves the table is archived and recorded as deleted, or, with layout in_place, recorded as purged.';
 
 CREATE FUNCTION tombstone.on_insert() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_insert';
 COMMENT ON FUNCTION tombstone.on_insert() IS
     'Trigger of managed tables with events => ''all'': a new row is recorded as created.';
 
+CREATE FUNCTION tombstone.on_return() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_return';
+COMMENT ON FUNCTION tombstone.on_return() IS
+    'Trigger of managed tables with layout archive: a row that restore() or undo() brings back is put back as it was, whatever other triggers made of it, and recorded as restored.';
+
+CREATE FUNCTION tombstone.on_bin_delete() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_bin_delete';
+COMMENT ON FUNCTION tombstone.on_bin_delete() IS
+    'Trigger of archives: a tombstone that leaves for ever is recorded as purged; one on hold stays.';
+
 CREATE FUNCTION tombstone.on_truncate() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_truncate';
 COMMENT ON FUNCTION tombstone.on_truncate() IS
-    'Trigger of managed tables: every row is recorded as purged; refuses TRUNCATE while a record is on hold.';
+    'Trigger of managed tables and archives: every row is archived and recorded as deleted, or recorded as purged; refuses TRUNCATE while a record is on hold.';
 
 CREATE FUNCTION tombstone.on_drop() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'on_drop_wrapper';

@@ -51,6 +51,11 @@ pub fn depth() -> u32 {
     DEPTH.get().max(1)
 }
 
+/// How deep the next statement that is run from here will be.
+pub fn next_depth() -> u32 {
+    DEPTH.get() + 1
+}
+
 /// Whether the statement whose AFTER triggers are firing deleted the row `deleted` itself. One that a foreign key's own
 /// statement deleted bears that statement's command number.
 ///

@@ -129,7 +129,7 @@ impl Statement {
         at_once: i64,
         mut read: impl FnMut(&[Option<pg_sys::Datum>]) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
-        self.portal(arguments, at_once, |row| read(&row.raw()))
+        self.portal(arguments, at_once, true, |row| read(&row.raw()))
     }
 
     /// Hands over all rows, as they stand, with their shape.
@@ -143,7 +143,21 @@ impl Statement {
             take(row.tuple, row.shape);
             Ok(ControlFlow::Continue(()))
         };
-        self.portal(arguments, at_once, hand_over).map(drop)
+        self.portal(arguments, at_once, true, hand_over).map(drop)
+    }
+
+    /// The same of the rows that a write returns.
+    pub fn each_written_tuple(
+        &self,
+        arguments: &[DatumWithOid],
+        at_once: i64,
+        mut take: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
+    ) -> Result<()> {
+        let hand_over = |row: &Row| {
+            take(row.tuple, row.shape);
+            Ok(ControlFlow::Continue(()))
+        };
+        self.portal(arguments, at_once, false, hand_over).map(drop)
     }
 
     /// The same in what is committed now, whatever the running statement sees.
@@ -155,7 +169,7 @@ impl Statement {
     ) -> Result<()> {
         // SAFETY: pushed and popped here; an error's abort pops by itself.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
-        let outcome = self.portal(arguments, at_once, |row| read(&row.raw()).map(ControlFlow::Continue));
+        let outcome = self.portal(arguments, at_once, true, |row| read(&row.raw()).map(ControlFlow::Continue));
         // SAFETY: as above.
         unsafe { pg_sys::PopActiveSnapshot() };
         outcome.map(drop)
@@ -165,6 +179,7 @@ impl Statement {
         &self,
         arguments: &[DatumWithOid],
         at_once: i64,
+        only_reads: bool,
         mut read: impl FnMut(&Row) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
         let (mut values, nulls) = self.values_and_nulls(arguments);
@@ -172,7 +187,7 @@ impl Statement {
             let plan = self.plan()?;
             // SAFETY: SPI is connected; as many values and null flags as the plan has parameters. The portal is closed below,
             // or by the abort of an error.
-            let portal = unsafe { pg_sys::SPI_cursor_open(ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true) };
+            let portal = unsafe { pg_sys::SPI_cursor_open(ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), only_reads) };
             let mut memory = PgMemoryContexts::new("pg_tombstone rows");
             let outcome = loop {
                 // SAFETY: an open portal; the rows are read before they are freed.

@@ -7,10 +7,11 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{pg_guard, pg_sys};
 
 use super::shape::{OfLayout, shape_of};
-use super::{in_place, moved, truncate};
+use super::{archive, in_place, moved, truncate};
 use crate::backend::executor;
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
+use crate::lifecycle::layout::{hard, returning};
 use crate::log::event::Change;
 use crate::table;
 
@@ -36,6 +37,8 @@ macro_rules! trigger_function {
 trigger_function!(tombstone_on_update, pg_finfo_tombstone_on_update, |trigger| on_update(trigger));
 trigger_function!(tombstone_on_insert, pg_finfo_tombstone_on_insert, |trigger| on_insert(trigger));
 trigger_function!(tombstone_on_delete, pg_finfo_tombstone_on_delete, |trigger| on_delete(trigger));
+trigger_function!(tombstone_on_return, pg_finfo_tombstone_on_return, |trigger| on_return(trigger));
+trigger_function!(tombstone_on_bin_delete, pg_finfo_tombstone_on_bin_delete, |trigger| on_bin_delete(trigger));
 trigger_function!(tombstone_on_truncate, pg_finfo_tombstone_on_truncate, |trigger| on_truncate(trigger));
 
 trigger_function!(tombstone_on_replicated, pg_finfo_tombstone_on_replicated, |trigger| on_replicated(trigger));
@@ -61,6 +64,7 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
         let shape = shape_of(trigger.tg_relation)?;
         match &shape.layout {
             OfLayout::InPlace(marks) => in_place::on_update(&shape, marks, trigger),
+            OfLayout::Archive(_) => archive::on_update(&shape, trigger),
         }
     }
 }
@@ -77,7 +81,14 @@ unsafe fn on_delete(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
                 moved::leaves(shape.table.number);
             }
         } else {
-            shape.note(Some(Change::Purge), tuple, tuple, row, !executor::deleted_it_itself(tuple))?;
+            let by_foreign_key = !executor::deleted_it_itself(tuple);
+            let change = match &shape.layout {
+                OfLayout::Archive(_) if !hard::is_meant() => {
+                    Change::SoftDelete { stamp: archive::stamp(), redacted: !shape.table.redactions.is_empty() }
+                }
+                _ => Change::Purge,
+            };
+            shape.note(Some(change), tuple, tuple, row, by_foreign_key)?;
         }
         Ok(pg_sys::Datum::from(0))
     }
@@ -89,9 +100,39 @@ unsafe fn on_insert(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
     unsafe {
         expect(trigger, pg_sys::TRIGGER_EVENT_INSERT | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_AFTER)?;
         let shape = shape_of(trigger.tg_relation)?;
-        if !moved::arrives(shape.table.number) {
+        if !moved::arrives(shape.table.number) && !returning::is_under_way(shape.table.number) {
             let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
             shape.note(Some(Change::Create), tuple, tuple, row, false)?;
+        }
+        Ok(pg_sys::Datum::from(0))
+    }
+}
+
+/// A new row of a table with an archive: mostly none of our business.
+unsafe fn on_return(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: a BEFORE INSERT FOR EACH ROW trigger has the new tuple, of its relation's descriptor.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_INSERT | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE)?;
+        if !returning::is_any() {
+            return Ok(pg_sys::Datum::from(trigger.tg_trigtuple));
+        }
+        let shape = shape_of(trigger.tg_relation)?;
+        match &shape.layout {
+            OfLayout::Archive(target) => archive::on_return(&shape, target, trigger),
+            OfLayout::InPlace(_) => Ok(pg_sys::Datum::from(trigger.tg_trigtuple)),
+        }
+    }
+}
+
+/// A tombstone that leaves its bin: for ever, unless it comes back to its table.
+unsafe fn on_bin_delete(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: an AFTER DELETE FOR EACH ROW trigger has the old tuple, of its relation's descriptor.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_DELETE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_AFTER)?;
+        let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
+        if !returning::takes_out() && !moved::only_moved(tuple) {
+            let shape = shape_of(trigger.tg_relation)?;
+            shape.note(Some(Change::Purge), tuple, tuple, row, false)?;
         }
         Ok(pg_sys::Datum::from(0))
     }

@@ -2,6 +2,7 @@
 //! are checked against holds, logged, and followed along foreign keys. Writes `tombstone.event` through `log`, and takes
 //! dropped tables out of `tombstone.managed`.
 
+mod archive;
 mod drop;
 mod entry;
 mod in_place;

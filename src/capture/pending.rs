@@ -7,10 +7,11 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 
+use super::archive::{Binned, Target};
 use super::row::{RowOf, Rows};
 use crate::backend::executor;
 use crate::backend::transaction::{current_subtransaction, with_snapshot};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lifecycle::{cascade, hold};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::{self, Change, Entry};
@@ -33,6 +34,8 @@ pub struct Noted<'a> {
     pub row: RowOf<'a>,
     /// Whether a foreign key's own action did it.
     pub by_foreign_key: bool,
+    /// Where the row goes, if it goes to a bin.
+    pub binned: Option<&'a Target>,
 }
 
 struct Batch {
@@ -43,6 +46,8 @@ struct Batch {
     kinds: Vec<Option<String>>,
     /// Rows whose kinds are still to be evaluated, the last of the batch.
     rows: Rows,
+    /// Rows on their way to the table's bin.
+    binned: Option<Binned>,
     /// On whose account: that of the door, cascade or plain statement that made the change.
     account: Account,
     depth: u32,
@@ -58,7 +63,7 @@ thread_local! {
 
 /// Notes what the running statement does to a record of `table`.
 pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
-    let Noted { change, id, version, row, by_foreign_key } = noted;
+    let Noted { change, id, version, row, by_foreign_key, binned } = noted;
     let (depth, subtransaction) = (executor::depth(), current_subtransaction());
     event::note_one();
     let ready = BATCHES.with_borrow_mut(|batches| {
@@ -71,6 +76,7 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
                 && batch.ids.len() < MOST_RECORDS
                 && batch.is_on_current_account(by_foreign_key)
                 && batch.rows.takes(&row)
+                && batch.binned.as_ref().is_none_or(|binned| binned.takes(row.shape))
         };
         let place = match batches.iter().rev().take(OPEN_BATCHES).position(joins) {
             Some(back) => batches.len() - 1 - back,
@@ -80,6 +86,16 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
             }
         };
         let batch = &mut batches[place];
+        let mut writes = false;
+        if let (Some(target), Some(Change::SoftDelete { stamp, .. })) = (binned, change) {
+            if batch.binned.is_none() {
+                batch.binned = Some(target.begin(table, row.shape, stamp, &batch.account)?);
+            }
+            if let Some(binned) = &mut batch.binned {
+                // SAFETY: the trigger's own row, of the shape it says.
+                writes = unsafe { binned.add(row.tuple, row.shape) };
+            }
+        }
         batch.ids.push(id);
         batch.versions.extend(version);
         match &table.kind {
@@ -90,13 +106,16 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
         }
         // Where nothing follows from a batch it need not wait for the statement's end, nor its memory.
         let full = batch.ids.len() == MOST_RECORDS && !batch.is_followed();
-        (full || batch.rows.is_full()).then(|| (place, batches.remove(place), full))
-    });
+        Ok::<_, Error>((full || writes || batch.rows.is_full()).then(|| (place, batches.remove(place), full)))
+    })?;
     match ready {
         Some((place, batch, true)) => settle(place, batch),
         // Evaluating runs SQL, and that may come back here: the batch is out of the way meanwhile.
         Some((place, mut batch, false)) => {
-            batch.evaluate_kinds()?;
+            batch.write_binned();
+            if batch.rows.is_full() {
+                batch.evaluate_kinds()?;
+            }
             BATCHES.with_borrow_mut(|batches| batches.insert(place.min(batches.len()), batch));
             Ok(())
         }
@@ -125,7 +144,7 @@ impl Batch {
             _ => vec![],
         };
         let (ids, versions, rows, table) = (vec![], vec![], Rows::default(), Rc::clone(table));
-        Batch { table, change, ids, versions, kinds, rows, account, depth, subtransaction, logged: false }
+        Batch { table, change, ids, versions, kinds, rows, binned: None, account, depth, subtransaction, logged: false }
     }
 
     fn is_on_current_account(&self, by_foreign_key: bool) -> bool {
@@ -134,7 +153,13 @@ impl Batch {
 
     /// Whether anything follows from it along foreign keys.
     fn is_followed(&self) -> bool {
-        self.change.is_none_or(Change::is_of_the_lifecycle) && cascade::concerns(&self.table)
+        self.change.is_none_or(|change| cascade::follows(&self.table, change))
+    }
+
+    fn write_binned(&mut self) {
+        if let Some(binned) = &mut self.binned {
+            binned.write();
+        }
     }
 
     fn evaluate_kinds(&mut self) -> Result<()> {
@@ -226,6 +251,7 @@ fn logged(mut batch: Batch) -> Result<Option<Batch>> {
     if batch.logged {
         return Ok(Some(batch));
     }
+    batch.write_binned();
     batch.evaluate_kinds()?;
     if batch.change.is_none_or(Change::is_of_the_lifecycle) {
         hold::refuse_held(&batch.table, &batch.ids)?;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use pgrx::htup::heap_getattr_raw;
 use pgrx::{PgTupleDesc, pg_sys};
 
+use super::archive::Target;
 use super::in_place::Marks;
 use super::pending::{Noted, note};
 use super::row::RowOf;
@@ -32,6 +33,7 @@ pub struct Shape {
 /// What a layout's triggers need to know of a relation.
 pub enum OfLayout {
     InPlace(Marks),
+    Archive(Target),
 }
 
 thread_local! {
@@ -79,6 +81,8 @@ impl Shape {
         let layout = match &table.tombstones {
             // SAFETY: by contract of this function.
             Tombstones::InPlace { deleted_at } => OfLayout::InPlace(unsafe { Marks::new(&table, deleted_at, relation)? }),
+            // SAFETY: as above.
+            Tombstones::Archive(bin) => OfLayout::Archive(unsafe { Target::new(&table, bin, relation)? }),
         };
         Ok(Shape {
             generation,
@@ -127,7 +131,11 @@ impl Shape {
             };
             let id = self.table.key_text(&id);
             let row = RowOf { tuple: kind_of, shape: row, kind: self.kind.as_ref() };
-            note(&self.table, Noted { change, id, version, row, by_foreign_key })
+            let binned = match (&self.layout, change) {
+                (OfLayout::Archive(target), Some(Change::SoftDelete { .. })) => Some(target),
+                _ => None,
+            };
+            note(&self.table, Noted { change, id, version, row, by_foreign_key, binned })
         }
     }
 

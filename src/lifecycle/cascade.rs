@@ -13,20 +13,25 @@ use pgrx::pg_sys;
 
 use super::layout;
 use super::rows::{Rows, keys_from};
+use crate::backend::query::Statement;
 use crate::backend::stamp::stamp_argument;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Cause};
 use crate::log::event::Change;
 use crate::table::key::Key;
-use crate::table::{Column, ForeignKey, OnDelete, Purpose, Table, by_oid};
+use crate::table::{Column, ForeignKey, OnDelete, Purpose, Table, Tombstones, by_oid};
 
 thread_local! {
     static FOLLOWED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whether anything follows from changes to `table`.
-pub fn concerns(table: &Table) -> bool {
-    !table.children.is_empty() || !table.parents.is_empty()
+/// Whether anything follows from this change to records of `table`. Where rows leave the table, the foreign keys themselves act.
+pub fn follows(table: &Table, change: Change) -> bool {
+    match (change, &table.tombstones) {
+        (Change::Create | Change::Update, _) | (Change::SoftDelete { .. }, Tombstones::Archive(_)) => false,
+        (Change::Restore { .. }, Tombstones::Archive(_)) => !table.parents.is_empty(),
+        _ => !table.children.is_empty() || !table.parents.is_empty(),
+    }
 }
 
 /// Runs `act`; returns with its value how many records its restores brought back by foreign key.
@@ -42,6 +47,7 @@ pub fn follow(table: &Table, change: Change, ids: &[String]) -> Result<()> {
     match change {
         Change::Create | Change::Update => Ok(()),
         Change::Purge => Ok(()), // the foreign keys themselves see to it
+        Change::SoftDelete { .. } if table.bin().is_some() => Ok(()),
         Change::SoftDelete { stamp, .. } => soft_delete_children(table, stamp, &keys(table, ids)?),
         Change::Restore { .. } if !cause.follows_foreign_keys() => Ok(()),
         Change::Restore { stamp } => {
@@ -50,6 +56,9 @@ pub fn follow(table: &Table, change: Change, ids: &[String]) -> Result<()> {
             }
             let keys = keys(table, ids)?;
             require_live_parents(table, &keys)?;
+            if table.bin().is_some() {
+                return Ok(()); // what fell with it comes back in the same statement
+            }
             restore_children(table, stamp, &keys)
         }
     }
@@ -181,24 +190,26 @@ impl Referred {
         Self::read(table, Purpose("child values", "", key.oid), &key.child_columns, keys, "")
     }
 
+    /// The values in the rows of a bin known as `t`, joined with `from`, that fit `condition`. With the rights in force.
+    pub fn from_bin(
+        bin: &str,
+        from: &str,
+        condition: &str,
+        types: Vec<pg_sys::Oid>,
+        arguments: &[DatumWithOid],
+        columns: &[Column],
+    ) -> Result<Referred> {
+        let from = if from.is_empty() { format!("{bin} AS t") } else { format!("{bin} AS t, {from}") };
+        let arrays = Statement::new(arrays_of(columns, &from, condition, ""), types).first_row(arguments)?;
+        Ok(Referred { columns: columns.to_vec(), arrays: arrays.unwrap_or_default() })
+    }
+
     fn read(table: &Table, purpose: Purpose, columns: &[Column], keys: &[Key], lock: &str) -> Result<Referred> {
         let rows = Rows::Records(keys);
         let statement = table.statement(purpose, || {
             let clause = rows.clause(table);
-            let values = columns.iter().enumerate().map(|(i, column)| format!("t.{}::{} AS v{i}", column.sql(), column.kind.base_sql()));
-            let arrays = (0..columns.len()).map(|i| format!("pg_catalog.array_agg(v{i})"));
-            // A key that is NULL in part refers to nothing.
-            let whole = columns.iter().map(|column| format!("t.{} IS NOT NULL", column.sql()));
-            let sql = format!(
-                "SELECT {} FROM (SELECT {} FROM {} AS t, {} WHERE {} AND {}{}) AS v HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
-                arrays.collect::<Vec<_>>().join(", "),
-                values.collect::<Vec<_>>().join(", "),
-                table.sql(),
-                clause.from,
-                clause.condition,
-                whole.collect::<Vec<_>>().join(" AND "),
-                lock,
-            );
+            let from = format!("{} AS t, {}", table.sql(), clause.from);
+            let sql = arrays_of(columns, &from, &clause.condition, lock);
             (sql, clause.types)
         });
         let arrays = table.as_owner(|| statement.first_row(&rows.arguments(table)))?;
@@ -252,6 +263,20 @@ impl Referred {
         });
         equal.collect::<Vec<_>>().join(" AND ")
     }
+}
+
+/// The values of these columns of `t`, an array for each. A key that is NULL in part refers to nothing.
+fn arrays_of(columns: &[Column], from: &str, condition: &str, lock: &str) -> String {
+    let values =
+        columns.iter().enumerate().map(|(i, column)| format!("t.{}::{} AS v{i}", column.sql(), column.kind.base_sql()));
+    let arrays = (0..columns.len()).map(|i| format!("pg_catalog.array_agg(v{i})"));
+    let whole = columns.iter().map(|column| format!("t.{} IS NOT NULL", column.sql()));
+    format!(
+        "SELECT {} FROM (SELECT {} FROM {from} WHERE {condition} AND {}{lock}) AS v HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
+        arrays.collect::<Vec<_>>().join(", "),
+        values.collect::<Vec<_>>().join(", "),
+        whole.collect::<Vec<_>>().join(" AND "),
+    )
 }
 
 /// The columns of `t`, listed.

@@ -142,7 +142,12 @@ fn spelling(table: &Table, key: &Key) -> Result<Option<String>> {
     let statement = table.statement(Purpose("spelling", "", 0), || {
         let clause = rows.clause(table);
         let columns: Vec<String> = table.id.iter().map(|column| format!("t.{}", column.sql())).collect();
-        let sql = format!("SELECT {} FROM {} AS t WHERE {} LIMIT 1", columns.join(", "), table.sql(), clause.condition);
+        let columns = columns.join(", ");
+        let from = |rows: &str| format!("(SELECT {columns} FROM {rows} AS t WHERE {} LIMIT 1)", clause.condition);
+        let sql = match table.bin() {
+            None => from(&table.sql()),
+            Some(bin) => format!("{} UNION ALL {} LIMIT 1", from(&table.sql()), from(&bin.sql())),
+        };
         (sql, clause.types)
     });
     let values = table.as_owner(|| statement.first_row(&rows.arguments(table)))?;

@@ -15,6 +15,7 @@ mod soft_delete;
 mod soft_delete_many;
 mod state;
 mod undo;
+mod undo_binned;
 mod value_states;
 pub mod version_choice;
 

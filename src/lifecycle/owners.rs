@@ -34,32 +34,56 @@ pub fn require_of_record_or_table(table: &Table, key: &Key) -> Result<()> {
         .hint("tombstone.configure(…, 'owners', …) does."))
 }
 
-/// For each key whether the caller owns its record. One that does not exist is nobody's to forbid.
+/// For each key whether the caller owns its record: the live one, or else its latest tombstone. One that does not exist is nobody's
+/// to forbid.
 pub fn owned(table: &Table, keys: &[Key]) -> Result<Vec<bool>> {
+    owned_of(table, keys, None)
+}
+
+/// The same of the records as `deletion` took them, where it is said.
+pub fn owned_of(table: &Table, keys: &[Key], deletion: Option<i64>) -> Result<Vec<bool>> {
     let Some(owners) = &table.owners else { return Ok(vec![true; keys.len()]) };
-    let statement = table.statement(Purpose("owned", "records", 0), || {
+    let of = if deletion.is_some() { "of a deletion" } else { "records" };
+    let statement = table.statement(Purpose("owned", of, 0), || {
         let latest = table.version.as_ref().map_or(String::new(), |version| format!(" ORDER BY {} DESC", version.sql()));
         let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
         // The table is known by its own name in here, which must not be that of our keys.
         let k = if table.alias() == "\"k\"" { "keys" } else { "k" };
         let keys = keys_from(k, types.len());
         types.push(pg_sys::OIDOID);
+        let caller = types.len();
+        let is_callers = format!(
+            "EXISTS (SELECT FROM pg_catalog.pg_roles o
+                     WHERE o.rolname = ANY (r.owners) AND pg_catalog.pg_has_role(${caller}, o.oid, 'USAGE'))"
+        );
+        let same = key_equals(table, &table.alias(), |i| format!("{k}.c{i}"));
+        let from = |rows: &str, more: &str, order: &str| {
+            format!("(SELECT {is_callers} FROM (SELECT ARRAY[({owners}\n)]::pg_catalog.text[] AS owners FROM {rows} WHERE {same}{more}{order} LIMIT 1) r)")
+        };
+        let live = from(&table.sql(), "", &latest);
+        // What is not in the table is not therefore everybody's.
+        let sources = match (table.bin(), deletion) {
+            (None, _) => vec![live],
+            (Some(bin), None) => {
+                let order = format!(" ORDER BY {}.{} DESC", table.alias(), bin.own.deletion.sql());
+                vec![live, from(&format!("{} AS {}", bin.sql(), table.alias()), "", &order)]
+            }
+            (Some(bin), Some(_)) => {
+                types.push(pg_sys::INT8OID);
+                let more = format!(" AND {}.{} OPERATOR(pg_catalog.=) ${}", table.alias(), bin.own.deletion.sql(), types.len());
+                vec![from(&format!("{} AS {}", bin.sql(), table.alias()), &more, "")]
+            }
+        };
         // The expression sees the table under its own name, and nothing of ours that its columns could be confused with.
         let sql = format!(
-            "SELECT COALESCE((
-                 SELECT EXISTS (SELECT FROM pg_catalog.pg_roles o
-                                WHERE o.rolname = ANY (r.owners) AND pg_catalog.pg_has_role(${caller}, o.oid, 'USAGE'))
-                 FROM (SELECT ARRAY[({owners}\n)]::pg_catalog.text[] AS owners FROM {table} WHERE {same}{latest} LIMIT 1) r
-             ), true)
-             FROM {keys} ORDER BY {k}.n",
-            caller = types.len(),
-            table = table.sql(),
-            same = key_equals(table, &table.alias(), |i| format!("{k}.c{i}")),
+            "SELECT COALESCE({}, true) FROM {keys} ORDER BY {k}.n",
+            sources.join(", "),
         );
         (sql, types)
     });
     let mut arguments = columns_of(table, keys);
     arguments.push(DatumWithOid::from(caller()));
+    arguments.extend(deletion.filter(|_| table.bin().is_some()).map(DatumWithOid::from));
     table.evaluating(|| statement.rows(&arguments, |row| Ok(row.get::<bool>(1)?.unwrap_or_default())))
 }
 

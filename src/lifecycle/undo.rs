@@ -13,13 +13,14 @@ use pgrx::prelude::*;
 
 use super::layout::{self, Found, Lock, Standing};
 use super::rows::Rows;
+use super::undo_binned::{Binned, Line};
 use super::{cascade, hold, owners};
 use crate::backend::subtransaction::{attempt, rehearse};
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::{self, Taken};
 use crate::table::key::Key;
-use crate::table::{Table, by_number};
+use crate::table::{Table, all_managed, by_number};
 
 /// What would become, or became, of one row that the deletion took.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +40,6 @@ struct Part {
     outcomes: Vec<Outcome>,
 }
 
-type Line = (pg_sys::Oid, String, String, Option<String>);
-
 /// Undoes a deletion, or says what undoing it would do (DESIGN §3).
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "pgrx reads the columns' names and types from it")]
@@ -56,35 +55,43 @@ fn undo(
 > {
     let undo = || -> Result<Vec<Line>> {
         let deletion = deletion.ok_or_else(|| Error::invalid("deletion must not be NULL"))?;
-        let mut parts = parts_of(deletion)?;
+        let (mut parts, binned) = (parts_of(deletion)?, Binned::of(deletion)?);
+        if parts.is_empty() && binned.is_empty() {
+            return Err(no_such_deletion(deletion));
+        }
         let rehearsed = dry_run.unwrap_or(false);
         if !rehearsed && !event::mark_undone(deletion)? {
             return Err(undone_already(deletion));
         }
         let account = Account { cause: Cause::Undo, reason: None, undoes: Some(deletion) };
-        let restore = || account::on(account, || restore_all(&mut parts));
-        if rehearsed {
-            rehearse(restore)?;
-        } else {
-            restore()?;
+        let restore = || {
+            account::on(account, || -> Result<Vec<Line>> {
+                let lines = if rehearsed { binned.rehearse()? } else { binned.restore()? };
+                restore_all(&mut parts)?;
+                Ok(lines)
+            })
+        };
+        let lines = if rehearsed { rehearse(restore)? } else { restore()? };
+        if !rehearsed {
             refuse_conflicts(deletion, &parts)?;
         }
-        Ok(parts.iter().flat_map(Part::lines).collect())
+        Ok(lines.into_iter().chain(parts.iter().flat_map(Part::lines)).collect())
     };
     undo().map(TableIterator::new).map_err(Into::into)
 }
 
 fn parts_of(deletion: i64) -> Result<Vec<Part>> {
-    let taken = event::taken_by(deletion)?;
-    if taken.is_empty() {
-        return Err(Error::undefined(format!("there is no deletion {deletion}"))
-            .detail("The log knows of none, or no more: it reaches back as far as event_retention, and not across a dump.")
-            .hint("See tombstone.deletions; tombstone.restore() needs no log."));
-    }
     if event::is_undone(deletion)? {
         return Err(undone_already(deletion));
     }
-    taken.into_iter().map(|taken| Part::new(deletion, taken)).collect()
+    let archived: Vec<i32> = all_managed()?.iter().filter(|table| table.is_archived).map(|table| table.number).collect();
+    event::taken_by(deletion, archived)?.into_iter().map(|taken| Part::new(deletion, taken)).collect()
+}
+
+fn no_such_deletion(deletion: i64) -> Error {
+    Error::undefined(format!("there is no deletion {deletion}"))
+        .detail("No archive holds any of it, and the log knows of none, or no more: it reaches back as far as event_retention, and not across a dump.")
+        .hint("See tombstone.deletions; tombstone.restore() needs no log.")
 }
 
 fn undone_already(deletion: i64) -> Error {
@@ -216,14 +223,18 @@ fn restore_all(parts: &mut [Part]) -> Result<()> {
 }
 
 fn conflict(error: Error) -> Outcome {
-    let name = match error.code() {
+    Outcome::Conflict(conflict_name(&error), error)
+}
+
+/// What a conflict is called.
+pub fn conflict_name(error: &Error) -> &'static str {
+    match error.code() {
         PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION => "unique",
         PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION => "missing_parent",
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => "denied",
         PgSqlErrorCode::ERRCODE_OBJECT_IN_USE => "held",
         _ => "failed",
-    };
-    Outcome::Conflict(name, error)
+    }
 }
 
 fn refuse_conflicts(deletion: i64, parts: &[Part]) -> Result<()> {

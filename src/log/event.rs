@@ -127,8 +127,8 @@ impl Statements {
                  SELECT e.managed, e.deleted_at, e.redacted, e.cause = 'cascade', e.ids, e.versions
                  FROM known
                  JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
-                 WHERE e.deletion = $1 AND e.op = 'delete' ORDER BY e.seq",
-                [INT8OID],
+                 WHERE e.deletion = $1 AND e.op = 'delete' AND e.managed <> ALL ($2) ORDER BY e.seq",
+                [INT8OID, INT4ARRAYOID],
             ),
             undone: Statement::new("SELECT 1 FROM tombstone.undone WHERE deletion = $1", [INT8OID]),
             mark_undone: Statement::new("INSERT INTO tombstone.undone (deletion) VALUES ($1) ON CONFLICT DO NOTHING", [INT8OID]),
@@ -211,10 +211,10 @@ pub fn leave(entries: Vec<i64>, left: Left) -> Result<()> {
     with(|statements| statements.leave.execute(&arguments).map(drop))
 }
 
-/// What `deletion` took, in the order in which it took it.
-pub fn taken_by(deletion: i64) -> Result<Vec<Taken>> {
+/// What `deletion` took, in the order in which it took it; without what it took of the tables numbered `but_of`.
+pub fn taken_by(deletion: i64, but_of: Vec<i32>) -> Result<Vec<Taken>> {
     with(|statements| {
-        statements.taken.rows(&[deletion.into()], |row| {
+        statements.taken.rows(&[deletion.into(), but_of.into()], |row| {
             let versions: Vec<i64> = row.get(6)?.unwrap_or_default();
             let mut ids: Vec<String> = row.get(5)?.unwrap_or_default();
             if ids.len() < versions.len() {

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
 use serde_json::{Map, Value};
 
-use super::{triggers, validate};
+use super::{bin, triggers, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
 use crate::backend::invalidation;
@@ -17,7 +17,7 @@ use crate::backend::relation::{LockFor, lock};
 use crate::error::{Error, Result};
 use crate::table::ColumnType;
 use crate::table::catalog::{self, Relation};
-use crate::table::options::{self, Options, Setting};
+use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, Setting};
 
 const DEFAULT_RETENTION_DAYS: i32 = 30;
 
@@ -75,9 +75,15 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
     }
     require_utf8()?;
     let options = validate::complete(&relation, given)?;
-    add_deleted_at(&relation, &options)?;
-    let number = catalog::insert(relation.oid, &options)?;
-    triggers::attach(number, &relation)?;
+    let archive = match options.layout.as_deref() {
+        Some(ARCHIVE) => Some(bin::create(&relation, &options)?),
+        _ => {
+            add_deleted_at(&relation, &options)?;
+            None
+        }
+    };
+    let number = catalog::insert(relation.oid, &options, archive)?;
+    triggers::attach(number, &relation, archive)?;
     if options.events == options::ALL_EVENTS {
         triggers::follow_creates(&relation, true)?;
     }
@@ -107,7 +113,12 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         if names_other_rows(&before, &options) {
             refuse_while_tombstones_remain(number, &relation, &before, &option)?;
         }
-        require_deleted_at(&relation, &options, &option)?;
+        if options.layout != before.layout {
+            return Err(layout_is_converted(&relation));
+        }
+        if options.layout.as_deref() == Some(IN_PLACE) {
+            require_deleted_at(&relation, &options, &option)?;
+        }
         catalog::update(relation.oid, &options)?;
         catalog::rename_in_holds(number, before.id.as_deref().unwrap_or_default(), options.id.as_deref().unwrap_or_default())?;
         if options.events != before.events {
@@ -127,6 +138,9 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
             return Err(catalog::not_managed(relation.oid));
         };
         refuse_while_held(number, &relation)?;
+        if let Some(archive) = catalog::archive_of(relation.oid)? {
+            return end_archived(number, &relation, archive, &options);
+        }
         let marked = relation.attribute(options.marker()).is_some();
         if !marked && !discard.unwrap_or(false) {
             return Err(Error::not_ready(format!("table {} has lost the column that marks its tombstones", relation.title()))
@@ -141,11 +155,23 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
                     "Restore or purge them first, or discard them: tombstone.unmanage(…, discard => true) deletes their rows.",
                 ));
         }
-        triggers::detach(number, &relation, options.events == options::ALL_EVENTS)?;
+        triggers::detach(number, &relation, None, options.events == options::ALL_EVENTS)?;
         forget_all(relation.oid)?;
         catalog::delete(relation.oid)
     };
     end().map_err(Into::into)
+}
+
+/// Ends the management of a table with layout archive: its bin stays, as a table like any other.
+fn end_archived(number: i32, relation: &Relation, archive: pg_sys::Oid, options: &Options) -> Result<()> {
+    let bin = catalog::relation(archive)?;
+    triggers::detach(number, relation, Some(archive), options.events == options::ALL_EVENTS)?;
+    forget_all(relation.oid)?;
+    catalog::delete(relation.oid)?;
+    if let Some(bin) = bin {
+        notice!("what was deleted from {} stays in {}", relation.title(), bin.title());
+    }
+    Ok(())
 }
 
 fn defaults() -> Options {
@@ -300,6 +326,12 @@ fn names_other_rows(before: &Options, after: &Options) -> bool {
     before.id != after.id || before.version != after.version || before.deleted_at != after.deleted_at
 }
 
+fn layout_is_converted(relation: &Relation) -> Error {
+    Error::unsupported(format!("the layout of managed table {} cannot be changed", relation.title()))
+        .detail("Its tombstones are where its layout says.")
+        .hint("Restore or purge its tombstones, unmanage() the table, and manage() it with the other layout.")
+}
+
 fn refuse_while_tombstones_remain(number: i32, relation: &Relation, before: &Options, option: &str) -> Result<()> {
     let named = before.id.iter().flatten().chain(&before.version).chain(&before.deleted_at);
     if named.into_iter().any(|name| relation.attribute(name).is_none()) {
@@ -326,7 +358,13 @@ fn refuse_while_held(number: i32, relation: &Relation) -> Result<()> {
 }
 
 fn tombstones(relation: &Relation, options: &Options) -> Result<i64> {
-    let sql = format!("SELECT pg_catalog.count(*) FROM {} WHERE {} IS NOT NULL", sql(relation), deleted_at(options));
+    let sql = match catalog::archive_of(relation.oid)? {
+        Some(archive) => {
+            let (schema, name) = catalog::name_of(archive);
+            format!("SELECT pg_catalog.count(*) FROM {}", qualified(&schema, &name))
+        }
+        None => format!("SELECT pg_catalog.count(*) FROM {} WHERE {} IS NOT NULL", sql(relation), deleted_at(options)),
+    };
     acting_as(relation.owner, || Ok(Spi::get_one(&sql)?.unwrap_or_default()))
 }
 

@@ -16,7 +16,7 @@ use crate::backend::query::Statement;
 use crate::backend::relation::{keeper, own};
 use crate::error::{Error, Result};
 use crate::table::catalog::{self, Relation};
-use crate::table::triggers::{GUARD, UPDATE_TRIGGER};
+use crate::table::triggers::{GUARD, RETURN_TRIGGER, UPDATE_TRIGGER};
 
 thread_local! {
     // Walks pg_inherits itself: pg_partition_tree() would lock every partition.
@@ -64,17 +64,32 @@ thread_local! {
 /// The triggers of the managed table itself: name, event, level, function. Among the BEFORE triggers ours sorts last, and sees
 /// the row as the others have left it; among the AFTER triggers first, so that what the others do to the row comes after.
 /// No WHEN: Postgres reads its text anew in every statement, which costs more than the call that it saves.
-const ALWAYS: [[&str; 4]; 3] = [
+const IN_PLACE: [[&str; 4]; 3] = [
     [UPDATE_TRIGGER, "BEFORE UPDATE", "ROW", "on_update"],
     ["00_tombstone_delete", "AFTER DELETE", "ROW", "on_delete"],
+    ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
+];
+/// The same of a table whose tombstones go to an archive. What a restore brings back passes last through ours.
+const ARCHIVED: [[&str; 4]; 4] = [
+    [UPDATE_TRIGGER, "BEFORE UPDATE", "ROW", "on_update"],
+    ["00_tombstone_delete", "AFTER DELETE", "ROW", "on_delete"],
+    [RETURN_TRIGGER, "BEFORE INSERT", "ROW", "on_return"],
+    ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
+];
+/// The triggers of the archive itself.
+const OF_BIN: [[&str; 4]; 2] = [
+    ["00_tombstone_delete", "AFTER DELETE", "ROW", "on_bin_delete"],
     ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
 ];
 /// Where creates are events: an INSERT costs nothing otherwise.
 const WITH_ALL_EVENTS: [&str; 4] = ["00_tombstone_insert", "AFTER INSERT", "ROW", "on_insert"];
 
 /// Attaches the triggers.
-pub fn attach(number: i32, relation: &Relation) -> Result<()> {
-    ALWAYS.iter().try_for_each(|trigger| create(relation, trigger))?;
+pub fn attach(number: i32, relation: &Relation, archive: Option<pg_sys::Oid>) -> Result<()> {
+    of_table(archive.is_some()).iter().try_for_each(|trigger| create(relation, trigger))?;
+    if let Some(bin) = archive.map(catalog::relation).transpose()?.flatten() {
+        OF_BIN.iter().try_for_each(|trigger| create(&bin, trigger))?;
+    }
     guard_partitions(number, relation.oid)
 }
 
@@ -94,9 +109,19 @@ fn drop_if_exists(relation: &Relation, [name, ..]: &[&str; 4]) -> Result<()> {
     run_as(relation.owner, &format!("DROP TRIGGER IF EXISTS {} ON {table}", ident(name)))
 }
 
-/// Takes the triggers off.
-pub fn detach(number: i32, relation: &Relation, all_events: bool) -> Result<()> {
-    ALWAYS.iter().chain(all_events.then_some(&WITH_ALL_EVENTS)).try_for_each(|trigger| drop_if_exists(relation, trigger))?;
+fn of_table(archived: bool) -> &'static [[&'static str; 4]] {
+    if archived { &ARCHIVED } else { &IN_PLACE }
+}
+
+/// Takes the triggers off, also those of its archive.
+pub fn detach(number: i32, relation: &Relation, archive: Option<pg_sys::Oid>, all_events: bool) -> Result<()> {
+    if let Some(bin) = archive.map(catalog::relation).transpose()?.flatten() {
+        OF_BIN.iter().try_for_each(|trigger| drop_if_exists(&bin, trigger))?;
+    }
+    of_table(archive.is_some())
+        .iter()
+        .chain(all_events.then_some(&WITH_ALL_EVENTS))
+        .try_for_each(|trigger| drop_if_exists(relation, trigger))?;
     let guard = guard(number);
     for (partition, owner) in partitions(relation.oid, true, &guard)? {
         run_as(owner, &format!("DROP TRIGGER {guard} ON {partition}"))?;

@@ -12,7 +12,7 @@ use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
 use crate::table::ColumnType;
 use crate::table::catalog::{Attribute, Relation};
-use crate::table::options::{self, IN_PLACE, Options};
+use crate::table::options::{self, ARCHIVE, IN_PLACE, Options};
 
 /// The options made whole and found good, or the first thing wrong with them.
 pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
@@ -22,7 +22,10 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
         version_column(relation, version)?;
     }
     options.id = Some(id_columns(relation, &options)?);
-    options.deleted_at = Some(deleted_at_column(relation, &options)?);
+    options.deleted_at = match options.layout.as_deref() {
+        Some(ARCHIVE) => no_deleted_at(&options)?,
+        _ => Some(deleted_at_column(relation, &options)?),
+    };
     redactions(relation, &options)?;
     options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
     options::one_of("notify", &options.notify, &["record", "batch", "none"]).map_err(Error::invalid)?;
@@ -63,15 +66,17 @@ fn fit_for_management(relation: &Relation) -> Result<()> {
 fn layout(relation: &Relation, options: &Options) -> Result<String> {
     match options.layout.as_deref() {
         Some(IN_PLACE) => Ok(IN_PLACE.into()),
-        Some("archive") => Err(Error::unsupported("layout archive is not available in this version")
-            .hint("Use layout => 'in_place': tombstones stay in the table, marked by deleted_at.")),
-        Some(other) => Err(Error::invalid(format!("option layout must be in_place, not \"{other}\""))
+        Some(ARCHIVE) => Ok(ARCHIVE.into()),
+        Some(other) => Err(Error::invalid(format!("option layout must be archive or in_place, not \"{other}\""))
             .detail(format!("Table {} was to be managed.", relation.title()))
-            .hint("in_place: tombstones stay in the table, marked by deleted_at.")),
+            .hint(
+                "archive: a DELETE moves its rows to a table beside this one. in_place: tombstones stay in the table, marked by deleted_at.",
+            )),
         None => match relation.attribute(options.marker()) {
             Some(_) => Ok(IN_PLACE.into()),
-            None => Err(Error::invalid(format!("{} has no column deleted_at, so its layout must be named", relation.title()))
-                .hint("Say layout => 'in_place': a column deleted_at is added, and tombstones stay in the table.")),
+            // Whoever names the column wants it.
+            None if options.deleted_at.is_some() => Ok(IN_PLACE.into()),
+            None => Ok(ARCHIVE.into()),
         },
     }
 }
@@ -170,6 +175,16 @@ fn unique_keys(relation: &Relation) -> Result<Vec<UniqueKey>> {
             })
         })
     })
+}
+
+/// An archive needs no such column: whatever is in the table is live.
+fn no_deleted_at(options: &Options) -> Result<Option<String>> {
+    match &options.deleted_at {
+        None => Ok(None),
+        Some(name) => Err(Error::invalid(format!("option deleted_at: \"{name}\" marks nothing with layout archive"))
+            .detail("Tombstones leave the table.")
+            .hint("Leave the option out, or say layout => 'in_place'.")),
+    }
 }
 
 fn deleted_at_column(relation: &Relation, options: &Options) -> Result<String> {

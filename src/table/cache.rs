@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 #[derive(Default)]
 struct Known {
     generation: u64,
-    /// By the OID a trigger or caller names: the table's, or one of its partitions'.
+    /// By the OID a trigger or caller names: the table's, its bin's, or that of a partition of either.
     tables: HashMap<pg_sys::Oid, Rc<Table>>,
     /// Whatever a change of would make an entry wrong.
     concerns: HashSet<pg_sys::Oid>,
@@ -59,12 +59,13 @@ pub fn by_number(number: i32) -> Result<Option<Rc<Table>>> {
     catalog::relation_of(number)?.map(by_oid).transpose()
 }
 
-/// The managed table whose trigger fired on `relation`: the table itself, or a partition of it.
+/// The managed table whose trigger fired on `relation`: the table itself, its bin, or a partition of either.
 pub fn by_trigger(relation: pg_sys::Oid) -> Result<Rc<Table>> {
     if let Some(table) = remembered(relation) {
         return Ok(table);
     }
     for candidate in catalog::with_ancestors(relation)? {
+        let candidate = catalog::table_of_archive(candidate)?.unwrap_or(candidate);
         if let Some(table) = catalog::load(candidate)? {
             return Ok(remember(relation, table));
         }
@@ -89,6 +90,7 @@ fn remember(relation: pg_sys::Oid, table: Table) -> Rc<Table> {
     KNOWN.with(|known| {
         let mut known = known.borrow_mut();
         known.concerns.extend([relation, table.oid]);
+        known.concerns.extend(table.bin().map(|bin| bin.oid));
         known.concerns.extend(table.children.iter().map(|key| key.child));
         known.concerns.extend(table.parents.iter().map(|key| key.parent));
         known.tables.insert(relation, Rc::clone(&table));

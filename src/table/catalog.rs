@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-use pgrx::datum::{DatumWithOid, Interval, JsonB};
+use pgrx::datum::{DatumWithOid, Interval, JsonB, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, quote_identifier, quote_qualified_identifier};
 
 use super::options::{self, Options};
+use super::tombstones::{Bin, Part};
 use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
-use crate::backend::identity::acting_as;
+use crate::backend::identity::{acting_as, c_string, with_settings};
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
@@ -26,6 +27,13 @@ pub struct Attribute {
     /// Generated, but not as an identity.
     pub computed: bool,
     pub has_default: bool,
+    /// Its place among the columns.
+    pub number: i16,
+    /// For definitions: generated anew whenever it is read, by this expression.
+    pub virtual_expression: Option<String>,
+    pub collation: Option<String>,
+    /// How its values are stored: p, e, m or x.
+    pub storage: String,
 }
 
 /// A relation as pg_class has it.
@@ -45,6 +53,13 @@ pub struct Relation {
 impl Relation {
     pub fn title(&self) -> String {
         quote_qualified_identifier(&self.schema, &self.name)
+    }
+
+    /// Its columns, as they stand.
+    pub fn attributes_in_order(&self) -> Vec<&Attribute> {
+        let mut attributes: Vec<&Attribute> = self.attributes.values().collect();
+        attributes.sort_by_key(|attribute| attribute.number);
+        attributes
     }
 
     pub fn attribute(&self, name: &str) -> Option<&Attribute> {
@@ -68,6 +83,11 @@ struct Statements {
     holds: Statement,
     rename_holds: Statement,
     announcing: Statement,
+    archive: Statement,
+    of_archive: Statement,
+    set_archive: Statement,
+    archives: Statement,
+    parts: Statement,
 }
 
 const OPTION_COLUMNS: &str = "layout, id::text[], version::text, deleted_at::text, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel::text, event_retention, max_purge";
@@ -105,7 +125,7 @@ impl Statements {
             ),
             by_number: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE managed = $1", [INT4OID]),
             numbers: Statement::new(
-                "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention FROM tombstone.managed m
+                "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention, m.archive IS NOT NULL FROM tombstone.managed m
                  JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed",
                 [],
             ),
@@ -133,8 +153,17 @@ impl Statements {
                 [OIDOID],
             ),
             attributes: Statement::new(
-                "SELECT attname::text, atttypid, atttypmod, attnotnull, attgenerated <> '' OR attidentity <> '', atthasdef, attgenerated <> ''
-                 FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
+                "SELECT a.attname::text, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '' OR a.attidentity <> '', a.atthasdef,
+                        a.attgenerated <> '', a.attnum,
+                        CASE a.attgenerated WHEN 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
+                        CASE WHEN a.attcollation <> t.typcollation
+                             THEN (SELECT pg_catalog.format('%I.%I', n.nspname, c.collname) FROM pg_catalog.pg_collation c
+                                   JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END,
+                        a.attstorage::text
+                 FROM pg_catalog.pg_attribute a
+                 LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped",
                 [OIDOID],
             ),
             ancestors: Statement::new(
@@ -144,10 +173,10 @@ impl Statements {
             insert: Statement::new(
                 format!(
                     "INSERT INTO tombstone.managed (relation, layout, id, version, deleted_at, redact, kind, owners, retention,
-                         expire_after, expire_from, events, notify, channel, event_retention, max_purge, home)
-                     SELECT $1, {values}, incarnation FROM tombstone.log RETURNING managed"
+                         expire_after, expire_from, events, notify, channel, event_retention, max_purge, archive, home)
+                     SELECT $1, {values}, $17::regclass, incarnation FROM tombstone.log RETURNING managed"
                 ),
-                with_relation(),
+                [with_relation(), vec![OIDOID]].concat(),
             ),
             update: Statement::new(
                 format!(
@@ -166,6 +195,27 @@ impl Statements {
                 [INT4OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             holds: Statement::new("SELECT pg_catalog.count(*)::pg_catalog.text FROM tombstone.held WHERE managed = $1", [INT4OID]),
+            archive: Statement::new("SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND archive IS NOT NULL", [OIDOID]),
+            of_archive: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE archive = $1", [OIDOID]),
+            set_archive: Statement::new(
+                "UPDATE tombstone.managed SET archive = $2, layout = CASE WHEN $2 IS NULL THEN 'in_place' ELSE 'archive' END,
+                        deleted_at = $3::name WHERE relation = $1",
+                [OIDOID, OIDOID, TEXTOID],
+            ),
+            archives: Statement::new(
+                "SELECT m.relation::oid FROM tombstone.managed m JOIN pg_catalog.pg_class c ON c.oid = m.archive ORDER BY m.managed",
+                [],
+            ),
+            // A partition's bounds, as their text says: it has been written, and is read, under the same settings.
+            parts: Statement::new(
+                "SELECT c.oid, (b.bounds)[1]::timestamptz, (b.bounds)[2]::timestamptz
+                 FROM pg_catalog.pg_inherits i
+                 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+                 CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+                     '^FOR VALUES FROM \\(''?(.*?)''?\\) TO \\(''?(.*?)''?\\)$')) AS b (bounds)
+                 WHERE i.inhparent = $1 AND c.relpartbound IS NOT NULL ORDER BY c.oid",
+                [OIDOID],
+            ),
             announcing: Statement::new("SELECT FROM tombstone.managed WHERE notify <> 'none' LIMIT 1", []),
         }
     }
@@ -218,6 +268,10 @@ pub fn relation(relation: pg_sys::Oid) -> Result<Option<Relation>> {
                     generated: row.get(5)?.unwrap_or_default(),
                     has_default: row.get(6)?.unwrap_or_default(),
                     computed: row.get(7)?.unwrap_or_default(),
+                    number: row.get(8)?.unwrap_or_default(),
+                    virtual_expression: row.get(9)?,
+                    collation: row.get(10)?,
+                    storage: row.get(11)?.unwrap_or_default(),
                 };
                 Ok((name, attribute))
             })?
@@ -248,10 +302,16 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
     let column = |option: &str, name: &str| column_of(&relation, option, name);
     let id = options.id.iter().flatten().map(|name| column("id", name)).collect::<Result<_>>()?;
     let version = options.version.as_deref().map(|name| column("version", name)).transpose()?;
-    let deleted_at = column("deleted_at", options.marker())?;
-    if !deleted_at.kind.is_stamp() {
-        return Err(type_changed(&relation, &deleted_at, "timestamptz"));
-    }
+    let tombstones = match archive_of(oid)? {
+        Some(bin) => Tombstones::Archive(Bin::load(bin, &relation)?),
+        None => {
+            let deleted_at = column("deleted_at", options.marker())?;
+            if !deleted_at.kind.is_stamp() {
+                return Err(type_changed(&relation, &deleted_at, "timestamptz"));
+            }
+            Tombstones::InPlace { deleted_at }
+        }
+    };
     if let Some(version) = version.as_ref().filter(|version| !version.kind.is_integer()) {
         return Err(type_changed(&relation, version, "smallint, integer or bigint"));
     }
@@ -269,7 +329,7 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         owner: relation.owner,
         id,
         version,
-        tombstones: Tombstones::InPlace { deleted_at },
+        tombstones,
         redactions: options.redact.iter().map(redaction).collect::<Result<_>>()?,
         owners: options.owners.clone(),
         kind: Kind::of_option(options.kind.as_deref(), &relation),
@@ -298,10 +358,44 @@ fn type_changed(relation: &Relation, column: &Column, wanted: &str) -> Error {
         .hint("Change it back, or tombstone.unmanage() the table.")
 }
 
+/// The bin of the managed table `relation`, if its layout is archive.
+pub fn archive_of(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
+    let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
+    with(|statements| Ok(statements.archive.rows(&[relation.into()], oid)?.into_iter().flatten().next()))
+}
+
+/// The managed table whose bin is `relation`.
+pub fn table_of_archive(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
+    let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
+    with(|statements| Ok(statements.of_archive.rows(&[relation.into()], oid)?.into_iter().flatten().next()))
+}
+
+/// The managed tables whose layout is archive, by number.
+pub fn archived() -> Result<Vec<pg_sys::Oid>> {
+    let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
+    with(|statements| Ok(statements.archives.rows(&[], oid)?.into_iter().flatten().collect()))
+}
+
+/// The partitions of a bin, and their bounds.
+pub fn parts_of(bin: pg_sys::Oid) -> Result<Vec<Part>> {
+    const PLAIN: [(&CStr, &CStr); 2] = [(c"DateStyle", c"ISO, YMD"), (c"TimeZone", c"UTC")];
+    let stamp = |at: Option<TimestampWithTimeZone>| at.map(|at| at.into_inner());
+    with_settings(&PLAIN, || {
+        with(|statements| {
+            statements.parts.rows(&[bin.into()], |row| {
+                let bounds = stamp(row.get(2)?).zip(stamp(row.get(3)?));
+                Ok(Part { oid: row.get(1)?.unwrap_or(pg_sys::InvalidOid), bounds })
+            })
+        })
+    })
+}
+
 /// Adds a managed table; returns its number.
-pub fn insert(relation: pg_sys::Oid, options: &Options) -> Result<i32> {
+pub fn insert(relation: pg_sys::Oid, options: &Options, archive: Option<pg_sys::Oid>) -> Result<i32> {
     with(|statements| {
-        let number = statements.insert.rows(&arguments(relation, options), |row| Ok(row.get::<i32>(1)?))?;
+        let mut arguments = arguments(relation, options);
+        arguments.push(archive.into());
+        let number = statements.insert.rows(&arguments, |row| Ok(row.get::<i32>(1)?))?;
         Ok(number.into_iter().flatten().next().unwrap_or_default())
     })
 }
@@ -362,6 +456,7 @@ pub struct Managed {
     pub relation: pg_sys::Oid,
     pub has_versions: bool,
     pub event_retention: Option<Interval>,
+    pub is_archived: bool,
 }
 
 /// Every managed table, by number.
@@ -373,6 +468,7 @@ pub fn all() -> Result<Vec<Managed>> {
                 relation: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
                 has_versions: row.get(3)?.unwrap_or_default(),
                 event_retention: row.get(4)?,
+                is_archived: row.get(5)?.unwrap_or_default(),
             })
         })
     })
@@ -451,6 +547,15 @@ pub fn with_ancestors(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     Ok(if above.is_empty() { vec![relation] } else { above })
 }
 
+/// The relation of that name in that schema.
+pub fn oid_of(schema: &str, name: &str) -> Result<Option<pg_sys::Oid>> {
+    // SAFETY: catalog look-ups by name.
+    let oid = unsafe {
+        pg_sys::get_relname_relid(c_string(name).as_ptr(), pg_sys::get_namespace_oid(c_string(schema).as_ptr(), true))
+    };
+    Ok((oid != pg_sys::InvalidOid).then_some(oid))
+}
+
 /// Schema and name of a relation; both empty where there is none.
 pub fn name_of(relation: pg_sys::Oid) -> (String, String) {
     // SAFETY: catalog look-ups that return NULL or a fresh C string.
@@ -477,5 +582,5 @@ pub fn not_managed(relation: pg_sys::Oid) -> Error {
     let name = title(relation);
     Error::undefined(format!("table {name} is not managed"))
         .detail("It is not in tombstone.tables.")
-        .hint(format!("Put it under management first: SELECT tombstone.manage('{name}', layout => 'in_place');"))
+        .hint(format!("Put it under management first: SELECT tombstone.manage('{name}');"))
 }

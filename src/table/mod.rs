@@ -27,7 +27,7 @@ pub use catalog::{
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};
-pub use tombstones::Tombstones;
+pub use tombstones::{Bin, OwnColumns, Tombstones};
 pub use value::ColumnType;
 
 use crate::backend::ident::{ident, qualified};
@@ -140,6 +140,11 @@ impl Table {
         let statement = Rc::new(make());
         self.statements.borrow_mut().insert(purpose, Rc::clone(&statement));
         statement
+    }
+
+    /// The same table, for whoever keeps it longer.
+    pub fn shared(&self) -> Result<Rc<Table>> {
+        by_oid(self.oid)
     }
 
     /// Runs `act` with the rights of the table's owner, to read or write its rows.

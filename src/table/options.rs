@@ -6,8 +6,10 @@ use serde_json::{Map, Value};
 
 /// The `deleted_at` column where no other is named.
 const DELETED_AT: &str = "deleted_at";
-/// The one layout of this version.
+/// The layout whose tombstones stay in the table.
 pub const IN_PLACE: &str = "in_place";
+/// The layout whose tombstones go to a table of their own.
+pub const ARCHIVE: &str = "archive";
 /// The option `events` where creates and updates are events, too.
 pub const ALL_EVENTS: &str = "all";
 /// What configure() takes for an interval that never ends.

@@ -3,5 +3,8 @@
 /// The trigger that redacts, and must be the last to see the row.
 pub const UPDATE_TRIGGER: &str = "zz_tombstone_update";
 
+/// The trigger that puts back what was restored, and must be the last to see the row.
+pub const RETURN_TRIGGER: &str = "zz_tombstone_return";
+
 /// What the names of guards begin with; the managed table's number follows.
 pub const GUARD: &str = "zz_tombstone_partition_of_";

@@ -68,6 +68,17 @@ impl ColumnType {
         ![pg_sys::TYPTYPE_BASE, pg_sys::TYPTYPE_ENUM].contains(&kind) || element != pg_sys::InvalidOid
     }
 
+    /// How the type has its values stored: p, e, m or x.
+    pub fn storage(&self) -> String {
+        // SAFETY: a catalog look-up of a type that a column has.
+        char::from(unsafe { pg_sys::get_typstorage(self.declared) } as u8).to_string()
+    }
+
+    /// Whether it is declared as the same type, with the same modifier.
+    pub fn is_same(&self, other: &ColumnType) -> bool {
+        (self.declared, self.modifier) == (other.declared, other.modifier)
+    }
+
     pub fn array(&self) -> pg_sys::Oid {
         // SAFETY: a catalog look-up.
         unsafe { pg_sys::get_array_type(self.base) }

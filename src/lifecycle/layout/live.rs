@@ -1,11 +1,15 @@
 //! Live records in the order of their keys, each with a mark that tells whether its rows have been written since. A page of them is
 //! read along the key's index, however large the table is. Of no layout: live records are rows of their table in each.
 
+use std::collections::HashMap;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, pg_sys};
 
+use super::sql::joined;
+use crate::backend::owned::Owned;
 use crate::error::Result;
-use crate::lifecycle::rows::{key_equals, keys_from};
+use crate::lifecycle::rows::{Clause, Rows, key_equals, keys_from};
 use crate::table::key::{Key, columns_of};
 use crate::table::{Purpose, Table};
 
@@ -144,4 +148,21 @@ fn comes_after(table: &Table) -> String {
     };
     let any = (0..columns.len()).map(|i| format!("({})", here(i))).collect::<Vec<_>>().join(" OR ");
     format!("({any})")
+}
+
+/// The table's rows as jsonb, by the place of their key.
+pub fn data(table: &Table, rows: &Rows) -> Result<HashMap<usize, Owned>> {
+    let statement = table.statement(Purpose("data", rows.name(), 0), || {
+        let Clause { from, condition, types, ordinal } = rows.clause(table);
+        let from = joined(",", &from);
+        (format!("SELECT {ordinal}, pg_catalog.to_jsonb(t) FROM {} AS t{from} WHERE {condition}", table.sql()), types)
+    });
+    let mut data = HashMap::new();
+    statement.each_row(&rows.arguments(table), |values| {
+        if let [Some(ordinal), Some(json)] = values {
+            // SAFETY: the second column is jsonb. Its values are handed on as they are: JSON of ours would be another's.
+            data.insert(ordinal.value() - 1, unsafe { Owned::copy_of(*json) });
+        }
+    })?;
+    Ok(data)
 }

@@ -1,8 +1,11 @@
 //! Where tombstones live. One lifecycle, whatever the layout: a door says what to do with which rows, a layout writes it.
 
+pub mod archive;
 mod due;
+pub mod hard;
 mod in_place;
 pub mod live;
+pub mod returning;
 mod sql;
 
 use std::collections::HashMap;
@@ -19,6 +22,7 @@ use crate::lifecycle::rule::Rule;
 use crate::table::key::Key;
 use crate::table::{ForeignKey, Table, Tombstones};
 
+use archive::Archive;
 use in_place::InPlace;
 
 /// What has become of a row.
@@ -100,6 +104,7 @@ impl<T: Doors + Follow + Upkeep> Layout for T {}
 pub fn of(table: &Table) -> Box<dyn Layout + '_> {
     match &table.tombstones {
         Tombstones::InPlace { deleted_at } => Box::new(InPlace { table, deleted_at }),
+        Tombstones::Archive(bin) => Box::new(Archive { table, bin }),
     }
 }
 

@@ -21,10 +21,8 @@ SELECT tombstone.manage('note');
 SELECT * FROM tombstone.tables;
 \x off
 
--- A table without that column says where tombstones shall live; the column is added.
+-- A table without that column says that its tombstones shall stay in it; the column is added.
 CREATE TABLE customer (id int PRIMARY KEY, name text, email text, created_at timestamptz NOT NULL DEFAULT now());
-SELECT tombstone.manage('customer');
-\echo :SQLSTATE
 SELECT tombstone.manage('customer', layout => 'in_place', redact => '{"name": null, "email": "gone"}',
     kind => $$'customer'$$, retention => '1 year', expire_after => '10 years', expire_from => 'created_at',
     events => 'all', notify => 'batch', channel => 'customers', event_retention => NULL);
@@ -146,7 +144,7 @@ CREATE TABLE bare (a int, b int);
 -- layout
 SELECT tombstone.manage('thing', 'elsewhere');
 \echo :SQLSTATE
-SELECT tombstone.manage('thing', 'archive');
+SELECT tombstone.manage('thing', 'archive', deleted_at => 'removed_at');
 \echo :SQLSTATE
 
 -- id

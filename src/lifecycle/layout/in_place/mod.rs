@@ -150,20 +150,7 @@ impl Doors for InPlace<'_> {
     }
 
     fn data(&self, rows: &Rows) -> Result<HashMap<usize, Owned>> {
-        let table = self.table;
-        let statement = table.statement(Purpose("data", rows.name(), 0), || {
-            let Clause { from, condition, types, ordinal } = rows.clause(table);
-            let from = joined(",", &from);
-            (format!("SELECT {ordinal}, pg_catalog.to_jsonb(t) FROM {} AS t{from} WHERE {condition}", table.sql()), types)
-        });
-        let mut data = HashMap::new();
-        statement.each_row(&rows.arguments(table), |values| {
-            if let [Some(ordinal), Some(json)] = values {
-                // SAFETY: the second column is jsonb. Its values are handed on as they are: JSON of ours would be another's.
-                data.insert(ordinal.value() - 1, unsafe { Owned::copy_of(*json) });
-            }
-        })?;
-        Ok(data)
+        super::live::data(self.table, rows)
     }
 }
 

@@ -1,0 +1,281 @@
+//! Layout archive: what a DELETE means, and what it writes. The row goes to the table's bin, with the deletion it belongs to; a row
+//! that a restore brings back is put back as it was.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use pgrx::{IntoDatum, PgTupleDesc, pg_sys};
+
+use super::shape::Shape;
+use crate::backend::identity::actor;
+use crate::backend::load::Load;
+use crate::backend::owned::Owned;
+use crate::backend::relation::{LockFor, lock};
+use crate::backend::transaction;
+use crate::error::{Error, Result};
+use crate::lifecycle::layout::returning;
+use crate::log::account::Account;
+use crate::log::deletion;
+use crate::log::event::Change;
+use crate::table::triggers::RETURN_TRIGGER;
+use crate::table::{self, Bin, Table};
+
+/// How rows of one relation become rows of a bin.
+pub struct Target {
+    bin: Bin,
+    /// The other BEFORE INSERT triggers of the relation: they may change a row that comes back.
+    pub others: Vec<String>,
+    redactions: Vec<(String, pg_sys::Datum, bool)>,
+    /// How it is for the partition that was written last.
+    part: RefCell<Option<Rc<Part>>>,
+}
+
+/// A partition of the bin, and where each of its columns comes from.
+pub struct Part {
+    oid: pg_sys::Oid,
+    /// A copy of its descriptor: it lives as long as the session.
+    row: pg_sys::TupleDesc,
+    columns: Vec<From>,
+}
+
+/// Where a column of the bin comes from.
+#[derive(Clone, Copy)]
+enum From {
+    Row(NonZeroUsize),
+    Value(pg_sys::Datum),
+    Deletion,
+    DeletedAt,
+    Actor,
+    Cause,
+    Reason,
+    /// Nowhere: dropped, or generated whenever it is read.
+    Nothing,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // SAFETY: a copy of ours.
+        unsafe { pg_sys::FreeTupleDesc(self.row) };
+    }
+}
+
+/// Rows on their way to the bin, of one deletion and on one account.
+pub struct Binned {
+    part: Rc<Part>,
+    /// The type of the rows as they come.
+    rows_of: pg_sys::Oid,
+    rows: Load,
+    deletion: i64,
+    stamp: i64,
+    actor: Owned,
+    cause: Owned,
+    reason: Option<Owned>,
+}
+
+impl Target {
+    /// # Safety
+    /// `relation` is open.
+    pub unsafe fn new(table: &Table, bin: &Bin, relation: pg_sys::Relation) -> Result<Target> {
+        let redaction = |redaction: &table::Redaction| {
+            Ok((redaction.column.name.clone(), redaction.value(table)?, redaction.text.is_none()))
+        };
+        Ok(Target {
+            bin: bin.clone(),
+            // SAFETY: by contract of this function.
+            others: unsafe { other_triggers(relation) },
+            redactions: table.redactions.iter().map(redaction).collect::<Result<_>>()?,
+            part: RefCell::default(),
+        })
+    }
+
+    /// Rows of this deletion on their way, none yet. `row` is the descriptor of the rows to come.
+    pub fn begin(&self, table: &Table, row: pg_sys::TupleDesc, stamp: i64, account: &Account) -> Result<Binned> {
+        let part = self.part_of(table, row, stamp)?;
+        // SAFETY: texts are of variable length.
+        let owned = |text: &str| text.into_datum().map(|text| unsafe { Owned::copy_of(text) });
+        let missing = || Error::not_ready("a text could not be made");
+        Ok(Binned {
+            // SAFETY: the descriptor of an open relation.
+            rows_of: unsafe { (*row).tdtypeid },
+            rows: Load::new(part.oid),
+            part,
+            deletion: deletion::number(),
+            stamp,
+            actor: owned(&actor()).ok_or_else(missing)?,
+            cause: owned(account.cause.name()).ok_or_else(missing)?,
+            reason: account.reason.as_deref().and_then(owned),
+        })
+    }
+
+    /// The partition for rows of this stamp. A stamp is of a transaction that began before any partition was closed since, so one
+    /// that holds it holds it still when its lock is had.
+    fn part_of(&self, table: &Table, row: pg_sys::TupleDesc, stamp: i64) -> Result<Rc<Part>> {
+        let oid = self.bin.part_of(stamp).ok_or_else(|| no_partition(table, &self.bin))?;
+        if let Some(part) = self.part.borrow().as_ref().filter(|part| part.oid == oid) {
+            return Ok(Rc::clone(part));
+        }
+        lock(oid, LockFor::Writing);
+        // SAFETY: locked, so it stays as it is; its descriptor is copied to memory that lasts.
+        let part = unsafe {
+            let relation = pg_sys::try_table_open(oid, pg_sys::NoLock as i32);
+            if relation.is_null() {
+                return Err(no_partition(table, &self.bin));
+            }
+            let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+            let copy = pg_sys::CreateTupleDescCopy((*relation).rd_att);
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            Rc::new(Part { oid, row: copy, columns: self.sources(table, copy, row)? })
+        };
+        self.part.replace(Some(Rc::clone(&part)));
+        Ok(part)
+    }
+
+    /// Where each column of the partition comes from, in rows of descriptor `row`.
+    fn sources(&self, table: &Table, part: pg_sys::TupleDesc, row: pg_sys::TupleDesc) -> Result<Vec<From>> {
+        let own = &self.bin.own;
+        let own = [
+            (&own.deletion.name, From::Deletion),
+            (&own.deleted_at.name, From::DeletedAt),
+            (&own.actor.name, From::Actor),
+            (&own.cause.name, From::Cause),
+            (&own.reason.name, From::Reason),
+        ];
+        // SAFETY: valid descriptors, read and left as they are.
+        let (part, row) = unsafe { (PgTupleDesc::from_pg_copy(part), PgTupleDesc::from_pg_copy(row)) };
+        let mut sources = Vec::with_capacity(part.len());
+        for attribute in part.iter() {
+            let name = attribute.name();
+            let is_virtual = attribute.attgenerated as u8 == b'v';
+            sources.push(if attribute.is_dropped() || is_virtual {
+                From::Nothing
+            } else if let Some((_, source)) = own.iter().find(|(own, _)| own.as_str() == name) {
+                *source
+            } else if let Some((_, value, null)) = self.redactions.iter().find(|(column, _, _)| column == name) {
+                if *null { From::Nothing } else { From::Value(*value) }
+            } else {
+                let found = row.iter().position(|other| !other.is_dropped() && other.name() == name);
+                let same = found.filter(|i| row.get(*i).is_some_and(|other| other.atttypid == attribute.atttypid));
+                match (found, same) {
+                    (_, Some(i)) => NonZeroUsize::new(i + 1).map_or(From::Nothing, From::Row),
+                    (None, None) => From::Nothing, // a column that somebody has added to the bin
+                    (Some(_), None) => return Err(type_differs(table, &self.bin, name)),
+                }
+            });
+        }
+        Ok(sources)
+    }
+}
+
+impl Binned {
+    /// Whether rows of descriptor `row` are of the same shape as those so far.
+    pub fn takes(&self, row: pg_sys::TupleDesc) -> bool {
+        // SAFETY: the descriptor of an open relation.
+        self.rows_of == unsafe { (*row).tdtypeid }
+    }
+
+    /// Adds a row; it is time to write when this returns true.
+    ///
+    /// # Safety
+    /// `tuple` is of descriptor `row`, which `begin` was given.
+    pub unsafe fn add(&mut self, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> bool {
+        // SAFETY: by contract of this function; the values are copied before the row goes.
+        unsafe {
+            let width = (*row).natts as usize;
+            let (mut had, mut had_nulls) = (vec![pg_sys::Datum::from(0); width], vec![false; width]);
+            pg_sys::heap_deform_tuple(tuple, row, had.as_mut_ptr(), had_nulls.as_mut_ptr());
+            let value = |source: &From| match source {
+                From::Row(i) => (!had_nulls[i.get() - 1]).then(|| had[i.get() - 1]),
+                From::Value(value) => Some(*value),
+                From::Deletion => Some(self.deletion.into()),
+                From::DeletedAt => Some(self.stamp.into()),
+                From::Actor => Some(self.actor.datum()),
+                From::Cause => Some(self.cause.datum()),
+                From::Reason => self.reason.as_ref().map(Owned::datum),
+                From::Nothing => None,
+            };
+            let values: Vec<Option<pg_sys::Datum>> = self.part.columns.iter().map(value).collect();
+            let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
+            let mut values: Vec<pg_sys::Datum> =
+                values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
+            self.rows.add(self.part.row, &mut values, &mut nulls)
+        }
+    }
+
+    /// Writes what has gathered.
+    pub fn write(&mut self) {
+        self.rows.write();
+    }
+}
+
+fn no_partition(table: &Table, bin: &Bin) -> Error {
+    Error::not_ready(format!("archive {} of table {} has no partition for what is deleted now", bin.title(), table.title()))
+        .detail("Its open partition was dropped or detached by hand.")
+        .hint(format!("CREATE TABLE … PARTITION OF {} DEFAULT;", bin.title()))
+}
+
+fn type_differs(table: &Table, bin: &Bin, column: &str) -> Error {
+    Error::not_ready(format!("archive {} does not fit table {} any more", bin.title(), table.title()))
+        .detail(format!("Column {column} has another type there."))
+        .hint(format!("ALTER TABLE {} ALTER COLUMN … TYPE …;", bin.title()))
+}
+
+/// A row that is updated: its key may change, which holds must hear of; and where they are wanted, updates are events.
+///
+/// # Safety
+/// `trigger` is of a BEFORE UPDATE FOR EACH ROW trigger on the relation of `shape`.
+pub unsafe fn on_update(shape: &Shape, trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: such a trigger has both tuples, of its relation's descriptor.
+    unsafe {
+        let (old, new, row) = (trigger.tg_trigtuple, trigger.tg_newtuple, (*trigger.tg_relation).rd_att);
+        if !shape.same_key(old, new, row) {
+            shape.note(None, old, old, row, false)?;
+        }
+        if shape.table.all_events {
+            shape.note(Some(Change::Update), new, new, row, false)?;
+        }
+        Ok(pg_sys::Datum::from(new))
+    }
+}
+
+/// A row that is inserted: if it is one that comes back, it comes back as it was.
+///
+/// # Safety
+/// `trigger` is of a BEFORE INSERT FOR EACH ROW trigger on the relation of `shape`.
+pub unsafe fn on_return(shape: &Shape, target: &Target, trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: such a trigger has the new tuple, of its relation's descriptor.
+    unsafe {
+        let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
+        let Some(stamp) = returning::next(shape.table.number) else { return Ok(pg_sys::Datum::from(tuple)) };
+        let tuple = if target.others.is_empty() { tuple } else { returning::as_it_was(shape.table.number, tuple, row) };
+        shape.note(Some(Change::Restore { stamp }), tuple, tuple, row, false)?;
+        Ok(pg_sys::Datum::from(tuple))
+    }
+}
+
+/// The stamp of what is deleted now.
+pub fn stamp() -> i64 {
+    transaction::started()
+}
+
+/// The enabled BEFORE INSERT row triggers besides ours, in the order in which they fire.
+///
+/// # Safety
+/// `relation` is open.
+unsafe fn other_triggers(relation: pg_sys::Relation) -> Vec<String> {
+    const BEFORE_INSERT: u32 = pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSERT;
+    // SAFETY: the triggers of an open relation.
+    unsafe {
+        let triggers = (*relation).trigdesc;
+        if triggers.is_null() {
+            return Vec::new();
+        }
+        let all = core::slice::from_raw_parts((*triggers).triggers, (*triggers).numtriggers as usize);
+        let name = |trigger: &pg_sys::Trigger| core::ffi::CStr::from_ptr(trigger.tgname).to_string_lossy().into_owned();
+        let fires = |trigger: &&pg_sys::Trigger| {
+            trigger.tgtype as u32 & BEFORE_INSERT == BEFORE_INSERT && trigger.tgenabled as u8 != pg_sys::TRIGGER_DISABLED
+        };
+        all.iter().filter(fires).map(name).filter(|name| name != RETURN_TRIGGER).collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! Following foreign keys to a table with an archive, from a parent that stays in its own table as a tombstone. Between two tables
+//! with archives there is nothing to follow: the foreign keys themselves act.
+
+use pgrx::pg_sys;
+
+use super::Archive;
+use super::revive::{self, Lot, Which};
+use crate::error::Result;
+use crate::lifecycle::cascade::{Referred, columns};
+use crate::lifecycle::layout::Follow;
+use crate::table::key::Key;
+use crate::table::{ForeignKey, Purpose};
+
+impl Follow for Archive<'_> {
+    fn delete_children(&self, key: &ForeignKey, parents: &Referred, _stamp: i64) -> Result<()> {
+        let statement = self.table.statement(Purpose("delete children", "", key.oid), || {
+            let (table, from, same) = (self.table.sql(), parents.rows_from(), parents.equal_children(key));
+            (format!("DELETE FROM {table} AS t USING {from} WHERE {same}"), parents.types())
+        });
+        statement.execute_on_latest(&parents.arguments()).map(drop)
+    }
+
+    fn restore_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<()> {
+        for (deletion, keys) in self.fallen(key, parents, stamp)? {
+            revive::with_what_fell(
+                deletion,
+                Lot { table: self.table.shared()?, which: Which::Keys(keys), by_cascade: Some(true) },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn fallen_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<Vec<Key>> {
+        Ok(self.fallen(key, parents, stamp)?.into_iter().flat_map(|(_, keys)| keys).collect())
+    }
+
+    /// A parent that is a tombstone is not there: the foreign key itself sees to it.
+    fn deleted_parent(&self, _key: &ForeignKey, _children: &Referred) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+impl Archive<'_> {
+    /// The tombstones that a cascade left with this stamp, by deletion.
+    fn fallen(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<Vec<(i64, Vec<Key>)>> {
+        let statement = self.table.statement(Purpose("fallen children", "", key.oid), || {
+            let types = parents.types_and_stamp();
+            let own = &self.bin.own;
+            let sql = format!(
+                "SELECT DISTINCT {}, t.{} FROM {} AS t, {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) ${} AND t.{} OPERATOR(pg_catalog.=) 'cascade'",
+                columns(&self.table.id),
+                own.deletion.sql(),
+                self.bin.sql(),
+                parents.rows_from(),
+                parents.equal_children(key),
+                own.deleted_at.sql(),
+                types.len(),
+                own.cause.sql(),
+            );
+            (sql, types)
+        });
+        let mut deletions: Vec<(i64, Vec<Key>)> = Vec::new();
+        for mut values in statement.value_rows(&parents.arguments_and_stamp(stamp))? {
+            let deletion = values.pop().unwrap_or(pg_sys::Datum::from(0)).value().cast_signed() as i64;
+            // SAFETY: just read from the id columns.
+            let key = Key { text: unsafe { self.table.key_text(&values) }, values };
+            match deletions.iter_mut().find(|(other, _)| *other == deletion) {
+                Some((_, keys)) => keys.push(key),
+                None => deletions.push((deletion, vec![key])),
+            }
+        }
+        Ok(deletions)
+    }
+}

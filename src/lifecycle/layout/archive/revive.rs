@@ -1,0 +1,237 @@
+//! Bringing back what a deletion took: out of the bins, into the tables, parents before children. Tables that refer to each other in
+//! a circle are written by one statement: Postgres checks their foreign keys at its end.
+
+use std::rc::Rc;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+
+use crate::backend::ident::ident;
+use crate::backend::query::Statement;
+use crate::backend::stash::{self, Stash};
+use crate::error::{Error, Result};
+use crate::lifecycle::cascade::{self, Referred};
+use crate::lifecycle::layout::returning;
+use crate::lifecycle::rows::{Clause, Rows};
+use crate::log::account::{self, Cause};
+use crate::table::key::Key;
+use crate::table::{Bin, OnDelete, Table, by_oid};
+
+/// Which tombstones of one deletion.
+#[derive(Clone)]
+pub enum Which {
+    All,
+    Keys(Vec<Key>),
+}
+
+/// Tombstones of one deletion in one bin.
+#[derive(Clone)]
+pub struct Lot {
+    pub table: Rc<Table>,
+    pub which: Which,
+    /// Whether only those that a foreign key took, or only those that somebody deleted; `None`: all.
+    pub by_cascade: Option<bool>,
+}
+
+/// Brings back a lot, and what fell with it along foreign keys; returns how many rows of the lot itself came back.
+pub fn with_what_fell(deletion: i64, lot: Lot) -> Result<u64> {
+    let mut lots = vec![lot];
+    let mut next = 0;
+    while let Some(parent) = lots.get(next).cloned() {
+        next += 1;
+        for key in parent.table.children.iter().filter(|key| key.on_delete == OnDelete::Cascade) {
+            let child = by_oid(key.child)?;
+            let Some(bin) = child.bin() else { continue };
+            let parents = values_of(deletion, &parent, key)?;
+            if parents.is_empty() {
+                continue;
+            }
+            let known: Vec<String> = lots.iter().filter(|lot| lot.table.oid == child.oid).flat_map(Lot::ids).collect();
+            let mut fallen = fallen(deletion, &child, bin, key, &parents)?;
+            fallen.retain(|key| !known.contains(&key.text));
+            if !fallen.is_empty() {
+                lots.push(Lot { table: child, which: Which::Keys(fallen), by_cascade: Some(true) });
+            }
+        }
+    }
+    Ok(all(deletion, &lots)?.first().copied().unwrap_or(0))
+}
+
+/// Brings back these lots; returns how many rows of each came back.
+pub fn all(deletion: i64, lots: &[Lot]) -> Result<Vec<u64>> {
+    let mut back = vec![0; lots.len()];
+    for group in in_order(lots) {
+        let members: Vec<&Lot> = group.iter().map(|i| &lots[*i]).collect();
+        for (i, rows) in group.iter().zip(together(deletion, &members)?) {
+            back[*i] = rows;
+        }
+    }
+    Ok(back)
+}
+
+impl Lot {
+    fn bin(&self) -> Result<&Bin> {
+        self.table.bin().ok_or_else(|| Error::not_ready(format!("table {} has no archive any more", self.table.title())))
+    }
+
+    fn ids(&self) -> Vec<String> {
+        match &self.which {
+            Which::All => Vec::new(),
+            Which::Keys(keys) => keys.iter().map(|key| key.text.clone()).collect(),
+        }
+    }
+
+    /// What picks its rows in the bin known as `t`: more to join with, the condition, and the parameters.
+    fn clause<'a>(&self, deletion: i64) -> Result<(String, String, Vec<pg_sys::Oid>, Vec<DatumWithOid<'a>>)> {
+        let own = &self.bin()?.own;
+        let (mut from, mut condition, mut types, mut arguments) = (String::new(), String::new(), vec![], vec![]);
+        if let Which::Keys(keys) = &self.which {
+            let rows = Rows::Records(keys);
+            let Clause { from: more, condition: same, types: of_keys, .. } = rows.clause(&self.table);
+            (from, condition, types, arguments) = (more, format!("{same} AND "), of_keys, rows.arguments(&self.table));
+        }
+        types.push(pg_sys::INT8OID);
+        arguments.push(deletion.into());
+        condition += &format!("t.{} OPERATOR(pg_catalog.=) ${}", own.deletion.sql(), types.len());
+        if let Some(by_cascade) = self.by_cascade {
+            let is = if by_cascade { "=" } else { "<>" };
+            condition += &format!(" AND t.{} OPERATOR(pg_catalog.{is}) 'cascade'", own.cause.sql());
+        }
+        Ok((from, condition, types, arguments))
+    }
+
+    /// Its rows, out of the bin.
+    fn take(&self, deletion: i64) -> Result<Option<Stash>> {
+        let bin = self.bin()?;
+        let (from, condition, types, arguments) = self.clause(deletion)?;
+        let using = if from.is_empty() { String::new() } else { format!(" USING {from}") };
+        let columns = cascade::columns(&bin.columns);
+        let sql = format!("DELETE FROM {} AS t{using} WHERE {condition} RETURNING {columns}", bin.sql());
+        let take = || Stash::of(&Statement::new(sql, types), &arguments);
+        returning::taking_out(|| self.table.as_owner(take))
+    }
+
+    /// The stamp of the deletion, by which its events are known.
+    fn stamp(&self, deletion: i64) -> Result<i64> {
+        let bin = self.bin()?;
+        let own = &bin.own;
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {} OPERATOR(pg_catalog.=) $1 LIMIT 1",
+            own.deleted_at.sql(),
+            bin.sql(),
+            own.deletion.sql()
+        );
+        let row = self.table.as_owner(|| Statement::new(sql, [pg_sys::INT8OID]).first_row(&[deletion.into()]))?;
+        Ok(row.and_then(|row| row.first().map(|stamp| stamp.value().cast_signed() as i64)).unwrap_or_default())
+    }
+}
+
+/// Brings back lots whose tables refer to each other, or one.
+fn together(deletion: i64, lots: &[&Lot]) -> Result<Vec<u64>> {
+    let mut taken = Vec::with_capacity(lots.len());
+    for lot in lots {
+        let stamp = lot.stamp(deletion)?;
+        taken.push((stamp, lot.take(deletion)?));
+    }
+    let there: Vec<(usize, &Lot, i64, &Stash)> = lots
+        .iter()
+        .zip(&taken)
+        .enumerate()
+        .filter_map(|(i, (lot, (stamp, stash)))| Some((i, *lot, *stamp, stash.as_ref()?)))
+        .collect();
+    let mut back = vec![0; lots.len()];
+    let Some((last, before)) = there.split_last() else { return Ok(back) };
+    let insert = |(i, lot, _, _): &(usize, &Lot, i64, &Stash)| -> Result<String> {
+        let columns = lot.bin()?.columns.iter().map(|column| column.sql()).collect::<Vec<_>>().join(", ");
+        Ok(format!(
+            "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {}",
+            lot.table.sql(),
+            ident(&name(*i))
+        ))
+    };
+    let first = before.iter().map(|lot| Ok(format!("w{} AS ({})", lot.0, insert(lot)?))).collect::<Result<Vec<_>>>()?;
+    let with = if first.is_empty() { String::new() } else { format!("WITH {} ", first.join(", ")) };
+    let sql = format!("{with}{}", insert(last)?);
+    let named: Vec<(String, &Stash)> = there.iter().map(|(i, _, _, stash)| (name(*i), *stash)).collect();
+    let rows = there.iter().map(|(_, lot, stamp, stash)| (lot.table.number, *stamp, stash.reader())).collect();
+    // What somebody deleted comes back with the rights of whoever asks; what fell with it, with its owner's, as it went.
+    let write = || stash::run(&sql, &named);
+    let (written, passed) =
+        returning::inserting(rows, || match (lots.iter().all(|lot| lot.by_cascade == Some(true)), account::current().cause) {
+            (false, _) => write(),
+            (true, Cause::Undo) => last.1.table.as_owner(write),
+            (true, _) => account::as_cascade(|| last.1.table.as_owner(write)),
+        });
+    written?;
+    for ((i, lot, _, stash), passed) in there.iter().zip(passed) {
+        if passed < stash.rows() {
+            return Err(cancelled(&lot.table, stash.rows() - passed));
+        }
+        back[*i] = passed;
+    }
+    Ok(back)
+}
+
+/// What SQL calls the rows of a lot. No table can have that name, as Postgres keeps what begins with pg_temp for itself.
+fn name(i: usize) -> String {
+    format!("tombstone returning {i}")
+}
+
+/// 55000: the rows are on their way, and do not arrive.
+fn cancelled(table: &Table, rows: u64) -> Error {
+    Error::not_ready(format!("{rows} records of table {} did not come back", table.title()))
+        .detail("A BEFORE INSERT trigger of the table returned NULL for them, or its triggers did not fire.")
+        .hint("Disable that trigger, or ENABLE the triggers of the table, then try again.")
+}
+
+/// The places of the lots, parents before children; those whose tables refer to each other in a circle, or are one table, together.
+fn in_order(lots: &[Lot]) -> Vec<Vec<usize>> {
+    let count = lots.len();
+    let mut below: Vec<Vec<bool>> = (0..count)
+        .map(|i| (0..count).map(|j| lots[i].table.children.iter().any(|key| key.child == lots[j].table.oid)).collect())
+        .collect();
+    for middle in 0..count {
+        for from in 0..count {
+            for to in 0..count {
+                below[from][to] |= below[from][middle] && below[middle][to];
+            }
+        }
+    }
+    let same = |i: usize, j: usize| i == j || lots[i].table.oid == lots[j].table.oid || below[i][j] && below[j][i];
+    let mut left: Vec<usize> = (0..count).collect();
+    let mut groups = Vec::new();
+    while let Some(first) = left.iter().copied().find(|i| !left.iter().any(|j| below[*j][*i] && !same(*i, *j))) {
+        let (group, rest) = left.into_iter().partition(|i| same(first, *i));
+        groups.push(group);
+        left = rest;
+    }
+    groups
+}
+
+/// The values by which children refer to the rows of a lot.
+fn values_of(deletion: i64, parent: &Lot, key: &crate::table::ForeignKey) -> Result<Referred> {
+    let bin = parent.bin()?;
+    let (from, condition, types, arguments) = parent.clause(deletion)?;
+    parent.table.as_owner(|| Referred::from_bin(&bin.sql(), &from, &condition, types, &arguments, &key.parent_columns))
+}
+
+/// The keys of the children that the deletion took along this foreign key.
+fn fallen(deletion: i64, child: &Table, bin: &Bin, key: &crate::table::ForeignKey, parents: &Referred) -> Result<Vec<Key>> {
+    let mut types = parents.types();
+    types.push(pg_sys::INT8OID);
+    let sql = format!(
+        "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) ${} AND t.{} OPERATOR(pg_catalog.=) 'cascade'",
+        cascade::columns(&child.id),
+        bin.sql(),
+        parents.rows_from(),
+        parents.equal_children(key),
+        bin.own.deletion.sql(),
+        types.len(),
+        bin.own.cause.sql(),
+    );
+    let mut arguments = parents.arguments();
+    arguments.push(deletion.into());
+    let found = child.as_owner(|| Statement::new(sql, types).value_rows(&arguments))?;
+    // SAFETY: just read from the id columns.
+    Ok(found.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
+}

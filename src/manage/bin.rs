@@ -1,0 +1,114 @@
+//! The bin of a table with layout archive: made by manage(), kept by unmanage(). Everything here is done in the name of the table's
+//! owner, who owns the bin.
+
+use pgrx::spi::quote_identifier;
+use pgrx::{Spi, pg_sys};
+
+use crate::backend::ident::{ident, literal, qualified};
+use crate::backend::identity::acting_as;
+use crate::error::{Error, Result};
+use crate::table::OwnColumns;
+use crate::table::catalog::{self, Attribute, Relation};
+use crate::table::options::Options;
+
+/// What the name of a bin adds to that of its table; its open partition adds OPEN to that.
+const SUFFIX: &str = "_tombstone";
+pub const OPEN: &str = "_open";
+/// The longest name that Postgres keeps, in bytes.
+const LONGEST: usize = pg_sys::NAMEDATALEN as usize - 1;
+
+/// Makes the bin of `table`; returns its OID.
+pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
+    refuse_unfit_names(table)?;
+    let (name, open) = (name_of(&table.name, SUFFIX), name_of(&table.name, &format!("{SUFFIX}{OPEN}")));
+    refuse_used_names(table, &[&name, &open])?;
+    let own = |name: &str| ident(&OwnColumns::name_beside(name, |name| table.attribute(name).is_some()));
+    let columns = table.attributes_in_order().into_iter().map(definition);
+    let own_columns = OwnColumns::ALL.iter().map(|(name, _, definition)| format!("{} {definition}", own(name)));
+    let columns = columns.chain(own_columns).collect::<Vec<_>>().join(", ");
+    let (bin, open) = (qualified(&table.schema, &name), qualified(&table.schema, &open));
+    let id = options.id.iter().flatten().map(|name| ident(name)).collect::<Vec<_>>().join(", ");
+    let (deletion, deleted_at) = (own("deletion"), own("deleted_at"));
+    run_as(
+        table.owner,
+        &[
+            format!("CREATE TABLE {bin} ({columns}) PARTITION BY RANGE ({deleted_at})"),
+            format!("CREATE TABLE {open} PARTITION OF {bin} DEFAULT"),
+            format!("CREATE INDEX ON {bin} ({id})"),
+            format!("CREATE INDEX ON {bin} ({deletion})"),
+            format!("COMMENT ON TABLE {bin} IS {}", literal(&format!("What was deleted from {}.", table.title()))),
+        ],
+    )?;
+    storages(table, &bin)?;
+    catalog::oid_of(&table.schema, &name)?.ok_or_else(|| Error::not_ready(format!("archive {bin} was not made")))
+}
+
+/// A name derived from `table`'s, cut where it would be too long.
+pub fn name_of(table: &str, suffix: &str) -> String {
+    let mut keep = table.len().min(LONGEST - suffix.len());
+    while !table.is_char_boundary(keep) {
+        keep -= 1;
+    }
+    format!("{}{suffix}", &table[..keep])
+}
+
+/// A column of the bin: the table's own, without what makes sense for a live row only.
+pub fn definition(attribute: &Attribute) -> String {
+    let (name, kind) = (attribute.column.sql(), attribute.column.kind.sql());
+    let collation = attribute.collation.as_ref().map_or(String::new(), |collation| format!(" COLLATE {collation}"));
+    let generated =
+        attribute.virtual_expression.as_ref().map_or(String::new(), |text| format!(" GENERATED ALWAYS AS ({text}) VIRTUAL"));
+    format!("{name} {kind}{collation}{generated}")
+}
+
+/// Where the table's owner has chosen how values are stored, the bin stores them likewise.
+fn storages(table: &Relation, bin: &str) -> Result<()> {
+    let word = |storage: &str| match storage {
+        "e" => "EXTERNAL",
+        "m" => "MAIN",
+        "x" => "EXTENDED",
+        _ => "PLAIN",
+    };
+    let chosen =
+        table.attributes_in_order().into_iter().filter(|attribute| attribute.storage != attribute.column.kind.storage());
+    let changes: Vec<String> = chosen
+        .map(|attribute| format!("ALTER COLUMN {} SET STORAGE {}", attribute.column.sql(), word(&attribute.storage)))
+        .collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    run_as(table.owner, &[format!("ALTER TABLE {bin} {}", changes.join(", "))])
+}
+
+/// 22023 where the table has both a column that is called like one of the bin's own and the one that would stand in for it.
+fn refuse_unfit_names(table: &Relation) -> Result<()> {
+    for (name, _, _) in OwnColumns::ALL {
+        let other = OwnColumns::name_beside(name, |name| table.attribute(name).is_some());
+        if other != name && table.attribute(&other).is_some() {
+            return Err(Error::invalid(format!("{} has both a column {name} and a column {other}", table.title()))
+                .detail(format!("Its archive would have no name left for its own column {name}."))
+                .hint("Rename one of them."));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_used_names(table: &Relation, names: &[&str]) -> Result<()> {
+    for name in names {
+        if catalog::oid_of(&table.schema, name)?.is_some() {
+            return Err(Error::duplicate(format!("there is a table {} already", qualified(&table.schema, name)))
+                .detail(format!("The tombstones of {} are to go to a table of that name.", table.title()))
+                .hint(format!(
+                    "Rename it, or drop it if nobody needs what is in it: ALTER TABLE {}.{} RENAME TO …;",
+                    quote_identifier(&table.schema),
+                    quote_identifier(name)
+                )));
+        }
+    }
+    Ok(())
+}
+
+/// Runs definitions in the name of `owner`.
+pub fn run_as(owner: pg_sys::Oid, commands: &[String]) -> Result<()> {
+    acting_as(owner, || commands.iter().try_for_each(|command| Ok(Spi::run(command)?)))
+}
