@@ -16,11 +16,12 @@ CREATE FUNCTION tombstone.manage(
     notify          text     DEFAULT 'record',
     channel         name     DEFAULT 'tombstone',
     event_retention interval DEFAULT '30 days',
-    max_purge       bigint   DEFAULT NULL
+    max_purge       bigint   DEFAULT NULL,
+    tree            boolean  DEFAULT false
 ) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'manage_wrapper';
 COMMENT ON FUNCTION tombstone.manage IS
-    'Puts a table under management. You must own it. Every option is checked now. id: the primary key unless given. deleted_at: the column of that name unless given, added where missing. redact: {"column": value, …} blanked by a soft delete, for ever. kind, owners, expire_from: SQL expressions over the row, resolved with search_path = pg_catalog. retention, event_retention: NULL keeps for ever. max_purge: a run that would expire or purge more records takes none; NULL: no limit.';
+    'Puts a table under management. You must own it. Every option is checked now. id: the primary key unless given. deleted_at: the column of that name unless given, added where missing. redact: {"column": value, …} blanked by a soft delete, for ever. kind, owners, expire_from: SQL expressions over the row, resolved with search_path = pg_catalog. retention, event_retention: NULL keeps for ever. max_purge: a run that would expire or purge more records takes none; NULL: no limit. layout: archive, a DELETE moves its rows to <table>_tombstone, the default without a column deleted_at; in_place, they stay. tree: with layout archive manages whatever the table''s ON DELETE actions reach as well; without it they are named in warnings.';
 
 CREATE FUNCTION tombstone.configure(relation regclass, option text, value text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'configure_wrapper';
@@ -30,4 +31,4 @@ COMMENT ON FUNCTION tombstone.configure IS
 CREATE FUNCTION tombstone.unmanage(relation regclass, discard boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'unmanage_wrapper';
 COMMENT ON FUNCTION tombstone.unmanage IS
-    'Ends the management of a table you own. Refuses while tombstones remain, unless discard is true: then their rows are deleted. Refuses while a record is on hold.';
+    'Ends the management of a table you own. Layout archive: what was deleted stays in <table>_tombstone, a table like any other then. Layout in_place: refuses while tombstones remain, unless discard is true: then their rows are deleted. Refuses while a record is on hold.';

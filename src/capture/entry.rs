@@ -145,7 +145,8 @@ unsafe fn on_truncate(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
         expect(trigger, pg_sys::TRIGGER_EVENT_TRUNCATE | pg_sys::TRIGGER_EVENT_BEFORE)?;
         let table = table::by_trigger((*trigger.tg_relation).rd_id)?;
         hold::refuse_any(&table)?;
-        truncate::log_all(&table, (*trigger.tg_relation).rd_id)?;
+        let relation = (*trigger.tg_relation).rd_id;
+        truncate::take_all(&table, relation, table::is_of_bin(&table, relation))?;
         Ok(pg_sys::Datum::from(0))
     }
 }

@@ -1,9 +1,7 @@
 //! The triggers: what happens to a managed table, by whichever road, becomes changes; at the statement's end the changes
-//! are checked against holds, logged, and followed along foreign keys. Writes `tombstone.event` through `log`, and takes
-//! dropped tables out of `tombstone.managed`.
+//! are checked against holds, logged, and followed along foreign keys. Writes `tombstone.event` through `log`.
 
 mod archive;
-mod drop;
 mod entry;
 mod in_place;
 mod moved;

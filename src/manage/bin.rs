@@ -34,6 +34,7 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
         &[
             format!("CREATE TABLE {bin} ({columns}) PARTITION BY RANGE ({deleted_at})"),
             format!("CREATE TABLE {open} PARTITION OF {bin} DEFAULT"),
+            truncate_guard(&open),
             format!("CREATE INDEX ON {bin} ({id})"),
             format!("CREATE INDEX ON {bin} ({deletion})"),
             format!("COMMENT ON TABLE {bin} IS {}", literal(&format!("What was deleted from {}.", table.title()))),
@@ -41,6 +42,13 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
     )?;
     storages(table, &bin)?;
     catalog::oid_of(&table.schema, &name)?.ok_or_else(|| Error::not_ready(format!("archive {bin} was not made")))
+}
+
+/// The trigger that sees TRUNCATE of one partition: statement triggers are not copied to partitions.
+pub fn truncate_guard(partition: &str) -> String {
+    format!(
+        "CREATE TRIGGER zz_tombstone_truncate BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"
+    )
 }
 
 /// A name derived from `table`'s, cut where it would be too long.

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
 use serde_json::{Map, Value};
 
+use super::tree::{self, Reaching};
 use super::{bin, triggers, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
@@ -41,6 +42,7 @@ fn manage(
     channel: Option<&CStr>,
     event_retention: Option<Interval>,
     max_purge: Option<i64>,
+    tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
     let defaults = defaults();
@@ -62,12 +64,44 @@ fn manage(
             event_retention,
             max_purge,
         };
-        begin(relation, given)
+        begin(relation, given, tree.unwrap_or(false))
     };
     begin().map_err(Into::into)
 }
 
-fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
+fn begin(relation: Option<pg_sys::Oid>, given: Options, tree: bool) -> Result<()> {
+    let table = begin_one(relation, given)?;
+    tree::refuse_mixed(&table)?;
+    if catalog::archive_of(table.oid)?.is_none() {
+        return Ok(());
+    }
+    let unmanaged = tree::unmanaged(table.oid)?;
+    if !tree {
+        unmanaged.iter().for_each(|key| warn_of(&table, key));
+        return Ok(());
+    }
+    for key in unmanaged {
+        // One table may refer to this one in several ways, or come along with another one.
+        if catalog::options_of(key.child)?.is_none() {
+            begin(Some(key.child), defaults(), true)?;
+        }
+    }
+    Ok(())
+}
+
+fn warn_of(table: &Relation, key: &Reaching) {
+    let (child, action) = (catalog::title(key.child), key.action);
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("table {child} refers to {} ON DELETE {action}, and is not managed", table.title()),
+        "pg_tombstone",
+    )
+    .set_detail("What a DELETE does to its rows could not be undone.")
+    .set_hint(format!("SELECT tombstone.manage('{child}'); or manage both at once with tree => true."))
+    .report(PgLogLevel::WARNING);
+}
+
+fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> {
     let relation = owned(relation, LockFor::Configuring)?;
     if catalog::options_of(relation.oid)?.is_some() {
         return Err(Error::duplicate(format!("table {} is managed already", relation.title()))
@@ -87,7 +121,8 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options) -> Result<()> {
     if options.events == options::ALL_EVENTS {
         triggers::follow_creates(&relation, true)?;
     }
-    forget_all(relation.oid)
+    forget_all(relation.oid)?;
+    Ok(relation)
 }
 
 /// Ids are Rust strings on their way from one column to another, and those are UTF-8.

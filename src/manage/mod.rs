@@ -1,7 +1,10 @@
 //! Putting tables under management: the doors manage, configure and unmanage, the checks of their options, the triggers they
-//! attach. Writes the definitions of managed tables, in their owners' names; the catalog row through `table`.
+//! attach, and the event triggers that follow their tables. Writes the definitions of managed tables, in their owners' names; the catalog row through `table`.
 
 mod bin;
 mod doors;
+mod drift;
+mod drop;
+mod tree;
 mod triggers;
 mod validate;

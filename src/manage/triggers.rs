@@ -10,6 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
+use super::drift;
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
@@ -172,7 +173,8 @@ fn release_detached(number: i32, root: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
-/// Event trigger on ddl_command_end: follows the partitions that were created, attached or detached just now.
+/// Event trigger on ddl_command_end: follows the partitions that were created, attached or detached just now, and what else was
+/// changed of a table with an archive.
 #[pg_extern(sql = false)]
 fn on_partition() -> Result<(), ErrorReport> {
     let follow = || -> Result<()> {
@@ -181,7 +183,9 @@ fn on_partition() -> Result<(), ErrorReport> {
         }
         let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
         let tables = COMMANDS.with(|statement| statement.rows(&[], oid))?;
-        let tables = DatumWithOid::from(tables.into_iter().flatten().collect::<Vec<_>>());
+        let tables: Vec<pg_sys::Oid> = tables.into_iter().flatten().collect();
+        tables.iter().try_for_each(|table| drift::follow(*table))?;
+        let tables = DatumWithOid::from(tables);
         let numbered = |row: &SpiHeapTupleData| {
             Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid)))
         };

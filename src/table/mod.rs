@@ -101,6 +101,11 @@ pub struct Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Purpose(pub &'static str, pub &'static str, pub u32);
 
+/// Whether `relation`, whose trigger is one of `table`, is its bin or a partition of it.
+pub fn is_of_bin(table: &Table, relation: pg_sys::Oid) -> bool {
+    table.bin().is_some_and(|bin| bin.oid == relation || bin.parts.iter().any(|part| part.oid == relation))
+}
+
 impl Table {
     /// The qualified name, for SQL.
     pub fn sql(&self) -> String {

@@ -25,6 +25,8 @@ pub struct Bin {
     name: String,
     /// The columns that it shares with the table and that can be inserted: all but generated ones.
     pub columns: Vec<Column>,
+    /// Those of which it stores a value: all but what is generated whenever it is read.
+    pub stored: Vec<Column>,
     pub own: OwnColumns,
     /// Its partitions, in no order.
     pub parts: Vec<Part>,
@@ -96,10 +98,13 @@ impl Bin {
                     .hint(format!("ALTER TABLE {} so that it has, then try again.", bin.title())));
             }
         }
-        let columns = table.attributes_in_order().into_iter().filter(|attribute| !attribute.computed);
+        let attributes = table.attributes_in_order();
+        let columns = attributes.iter().filter(|attribute| !attribute.computed);
+        let stored = attributes.iter().filter(|attribute| attribute.virtual_expression.is_none());
         Ok(Bin {
             oid,
             columns: columns.map(|attribute| attribute.column.clone()).collect(),
+            stored: stored.map(|attribute| attribute.column.clone()).collect(),
             own,
             parts: catalog::parts_of(oid)?,
             schema: bin.schema,

@@ -1,0 +1,76 @@
+//! What refers to a table with layout archive: rows that its deletes take along by their own foreign keys. Unmanaged, they could not
+//! come back; in_place, they would be purged. Both are decided when a table is put under management.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::backend::identity::acting_as;
+use crate::backend::query::Statement;
+use crate::backend::relation::keeper;
+use crate::error::{Error, Result};
+use crate::table::catalog::{self, Relation};
+use crate::table::options::ARCHIVE;
+
+/// A foreign key whose ON DELETE writes the other table's rows.
+pub struct Reaching {
+    pub name: String,
+    pub child: pg_sys::Oid,
+    pub parent: pg_sys::Oid,
+    /// As declared.
+    pub action: &'static str,
+    /// The layout of the child, and of the parent, where it is managed.
+    child_layout: Option<String>,
+    parent_layout: Option<String>,
+}
+
+thread_local! {
+    static REACHING: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid, c.confdeltype::pg_catalog.text, child.layout, parent.layout
+         FROM pg_catalog.pg_constraint c
+         LEFT JOIN tombstone.managed child ON child.relation = c.conrelid
+         LEFT JOIN tombstone.managed parent ON parent.relation = c.confrelid
+         WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confdeltype IN ('c', 'n', 'd') AND $1 IN (c.conrelid, c.confrelid)
+         ORDER BY c.conrelid::pg_catalog.regclass::pg_catalog.text, c.conname",
+        [pg_sys::OIDOID],
+    )));
+}
+
+/// The foreign keys at one end of which `table` stands, and whose ON DELETE writes rows.
+pub fn reaching(table: pg_sys::Oid) -> Result<Vec<Reaching>> {
+    let read = |row: &SpiHeapTupleData| {
+        Ok(Reaching {
+            name: row.get(1)?.unwrap_or_default(),
+            child: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
+            parent: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
+            action: match row.get::<String>(4)?.as_deref() {
+                Some("c") => "CASCADE",
+                Some("n") => "SET NULL",
+                _ => "SET DEFAULT",
+            },
+            child_layout: row.get(5)?,
+            parent_layout: row.get(6)?,
+        })
+    };
+    acting_as(keeper(), || REACHING.with(|statement| statement.rows(&[DatumWithOid::from(table)], read)))
+}
+
+/// 0A000 where a table that keeps its tombstones would lose rows for ever with a parent that does not. `table` is managed by now.
+pub fn refuse_mixed(table: &Relation) -> Result<()> {
+    let is = |layout: &Option<String>, wanted: bool| layout.as_deref().is_some_and(|layout| (layout == ARCHIVE) == wanted);
+    let mixed = |key: &&Reaching| key.action == "CASCADE" && is(&key.parent_layout, true) && is(&key.child_layout, false);
+    let Some(key) = reaching(table.oid)?.into_iter().find(|key| mixed(&key)) else { return Ok(()) };
+    let (child, parent) = (catalog::title(key.child), catalog::title(key.parent));
+    Err(Error::unsupported(format!("{child} with layout in_place cannot hang on {parent} with layout archive"))
+        .detail(format!(
+            "Foreign key \"{}\" is ON DELETE CASCADE: a DELETE of {parent} would purge the rows of {child}, and no undo would bring them back.",
+            key.name
+        ))
+        .hint(format!("Manage both with the same layout, or declare the foreign key ON DELETE RESTRICT: {child} then has to be purged first.")))
+}
+
+/// What `table` reaches that is not managed.
+pub fn unmanaged(table: pg_sys::Oid) -> Result<Vec<Reaching>> {
+    let out_of_reach = |key: &Reaching| key.parent == table && key.child_layout.is_none();
+    Ok(reaching(table)?.into_iter().filter(out_of_reach).collect())
+}
