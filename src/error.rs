@@ -97,6 +97,12 @@ impl Error {
         Error::new(PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, message)
     }
 
+    /// 22000: our SQL and our Rust disagree.
+    pub fn misread(what: impl core::fmt::Display) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("pg_tombstone misread its own query: {what}"))
+            .hint("This is a defect of pg_tombstone; please report it.")
+    }
+
     /// An error Postgres raised and we caught: its words, its code.
     pub fn caught(code: PgSqlErrorCode, message: &str, detail: Option<&str>, hint: Option<&str>) -> Self {
         let (detail, hint) = (detail.map(Into::into), hint.map(Into::into));
@@ -217,7 +223,6 @@ impl From<Error> for ErrorReport {
 /// SPI's own complaints (a wrong argument count, a datum of an unforeseen type) mean that our SQL and our Rust disagree.
 impl From<pgrx::spi::Error> for Error {
     fn from(error: pgrx::spi::Error) -> Self {
-        Error::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("pg_tombstone misread its own query: {error}"))
-            .hint("This is a defect of pg_tombstone; please report it.")
+        Error::misread(error)
     }
 }

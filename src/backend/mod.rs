@@ -11,6 +11,7 @@ pub mod identity;
 pub mod invalidation;
 pub mod load;
 pub mod notify;
+pub mod own_table;
 pub mod owned;
 pub mod procedure;
 pub mod process;

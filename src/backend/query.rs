@@ -121,15 +121,15 @@ impl Statement {
         self.run(arguments, Sees::Latest, |_, rows| rows.first().map_or(Ok(None), |row| Ok(row.data()?.get::<String>(1)?)))
     }
 
-    /// Reads the values of rows, good until the next batch of `at_once` is fetched, until `read` breaks off or they end; whether
-    /// they ended. Sees what the statement that is running sees. Reads only.
-    pub fn scan(
+    /// Reads rows, fetched `at_once` together, until `read` breaks off or they end; whether they ended. Sees what the statement that is
+    /// running sees. Reads only.
+    pub fn scan_rows(
         &self,
         arguments: &[DatumWithOid],
         at_once: i64,
-        mut read: impl FnMut(&[Option<pg_sys::Datum>]) -> Result<ControlFlow<()>>,
+        mut read: impl FnMut(&SpiHeapTupleData) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
-        self.portal(arguments, at_once, true, |row| read(&row.raw()))
+        self.portal(arguments, at_once, true, |row| read(&row.data()?))
     }
 
     /// Hands over all rows, as they stand, with their shape.

@@ -7,9 +7,9 @@ use pgrx::{IntoDatum, pg_sys};
 
 use super::account::Account;
 use super::deletion;
-use crate::backend::identity::{acting_as, actor};
-use crate::backend::query::Statement;
-use crate::backend::relation::{self, keeper};
+use crate::backend::identity::actor;
+use crate::backend::own_table::own_statements;
+use crate::backend::relation;
 use crate::backend::text_array::text_array;
 use crate::backend::transaction;
 use crate::error::Result;
@@ -98,54 +98,29 @@ pub struct Taken {
     pub versions: Vec<i64>,
 }
 
-struct Statements {
-    taken: Statement,
-    undone: Statement,
-    mark_undone: Statement,
-    purged: Statement,
-    leave: Statement,
-}
-
 thread_local! {
     static NOTED: Cell<u64> = const { Cell::new(0) };
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
 }
 
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            // All that a transaction deletes is one deletion, numbered as the first of its entries. The index begins with the
-            // table, so each table the log knows is asked for what that transaction did to it.
-            taken: Statement::new(
-                "WITH RECURSIVE known AS (
-                     SELECT min(managed) AS managed FROM tombstone.event
-                     UNION ALL
-                     SELECT (SELECT min(e.managed) FROM tombstone.event e WHERE e.managed > known.managed)
-                     FROM known WHERE known.managed IS NOT NULL
-                 )
-                 SELECT e.managed, e.deleted_at, e.redacted, e.cause = 'cascade', e.ids, e.versions
-                 FROM known
-                 JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
-                 WHERE e.deletion = $1 AND e.op = 'delete' AND e.managed <> ALL ($2) ORDER BY e.seq",
-                [INT8OID, INT4ARRAYOID],
-            ),
-            undone: Statement::new("SELECT 1 FROM tombstone.undone WHERE deletion = $1", [INT8OID]),
-            mark_undone: Statement::new("INSERT INTO tombstone.undone (deletion) VALUES ($1) ON CONFLICT DO NOTHING", [INT8OID]),
-            purged: Statement::new(
-                "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1",
-                [INT4OID, TEXTOID],
-            ),
-            leave: Statement::new(
-                "UPDATE tombstone.event SET channel = $2, batched = $3 WHERE seq = ANY ($1)",
-                [INT8ARRAYOID, TEXTOID, BOOLOID],
-            ),
-        }
-    }
-}
-
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+own_statements! {
+    // All that a transaction deletes is one deletion, numbered as the first of its entries. The index begins with the table, so
+    // each table the log knows is asked for what that transaction did to it.
+    TAKEN(INT8, INT4_ARRAY) =
+        "WITH RECURSIVE known AS (
+             SELECT min(managed) AS managed FROM tombstone.event
+             UNION ALL
+             SELECT (SELECT min(e.managed) FROM tombstone.event e WHERE e.managed > known.managed)
+             FROM known WHERE known.managed IS NOT NULL
+         )
+         SELECT e.managed, e.deleted_at, e.redacted, e.cause = 'cascade', e.ids, e.versions
+         FROM known
+         JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
+         WHERE e.deletion = $1 AND e.op = 'delete' AND e.managed <> ALL ($2) ORDER BY e.seq";
+    PURGED(INT4, TEXT) =
+        "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1";
+    LEAVE(INT8_ARRAY, TEXT, BOOL) = "UPDATE tombstone.event SET channel = $2, batched = $3 WHERE seq = ANY ($1)";
+    UNDONE(INT8) = "SELECT 1 FROM tombstone.undone WHERE deletion = $1";
+    MARK_UNDONE(INT8) = "INSERT INTO tombstone.undone (deletion) VALUES ($1) ON CONFLICT DO NOTHING";
 }
 
 /// How many changes the triggers have noted in this session: tells a door whether they saw its write.
@@ -208,41 +183,39 @@ fn one_for_all<T: PartialEq>(values: &[T]) -> &[T] {
 /// Leaves entries of this transaction to the relay that were to be announced otherwise.
 pub fn leave(entries: Vec<i64>, left: Left) -> Result<()> {
     let arguments = [entries.into(), left.channel.into(), left.batched.into()];
-    with(|statements| statements.leave.execute(&arguments).map(drop))
+    LEAVE.run(&arguments)
 }
 
 /// What `deletion` took, in the order in which it took it; without what it took of the tables numbered `but_of`.
 pub fn taken_by(deletion: i64, but_of: Vec<i32>) -> Result<Vec<Taken>> {
-    with(|statements| {
-        statements.taken.rows(&[deletion.into(), but_of.into()], |row| {
-            let versions: Vec<i64> = row.get(6)?.unwrap_or_default();
-            let mut ids: Vec<String> = row.get(5)?.unwrap_or_default();
-            if ids.len() < versions.len() {
-                ids = vec![ids.concat(); versions.len()];
-            }
-            Ok(Taken {
-                managed: row.get(1)?.unwrap_or_default(),
-                stamp: row.get::<TimestampWithTimeZone>(2)?.map(|at| at.into_inner()),
-                redacted: row.get(3)?.unwrap_or_default(),
-                by_cascade: row.get(4)?.unwrap_or_default(),
-                ids,
-                versions,
-            })
+    TAKEN.rows(&[deletion.into(), but_of.into()], |row| {
+        let versions: Vec<i64> = row.nullable(6)?.unwrap_or_default();
+        let mut ids: Vec<String> = row.get(5)?;
+        if ids.len() < versions.len() {
+            ids = vec![ids.concat(); versions.len()];
+        }
+        Ok(Taken {
+            managed: row.get(1)?,
+            stamp: row.nullable::<TimestampWithTimeZone>(2)?.map(|at| at.into_inner()),
+            redacted: row.get(3)?,
+            by_cascade: row.get(4)?,
+            ids,
+            versions,
         })
     })
 }
 
 /// Whether `deletion` was undone.
 pub fn is_undone(deletion: i64) -> Result<bool> {
-    with(|statements| Ok(statements.undone.execute(&[deletion.into()])? > 0))
+    UNDONE.any(&[deletion.into()])
 }
 
 /// Notes that `deletion` is undone; false where it was already. Waits for another session that is undoing it.
 pub fn mark_undone(deletion: i64) -> Result<bool> {
-    with(|statements| Ok(statements.mark_undone.execute(&[deletion.into()])? > 0))
+    MARK_UNDONE.any(&[deletion.into()])
 }
 
 /// Whether the log remembers that `id` was purged from the table numbered `managed`.
 pub fn remembers_purge(managed: i32, id: &str) -> Result<bool> {
-    with(|statements| Ok(statements.purged.execute(&[managed.into(), id.into()])? > 0))
+    PURGED.any(&[managed.into(), id.into()])
 }

@@ -4,17 +4,13 @@
 //!
 //! The place moves in the transaction that notifies, and only from where it was read: of two who announce the same, one does.
 
-use pgrx::pg_sys;
-
 use super::cursor::Cursor;
 use super::notify::{self, SPARE};
 use super::payload::{MOST_BYTES, Payload, arrays, told_apart};
 use super::retention;
 use super::stream::{self, Event, Stream};
-use crate::backend::identity::acting_as;
 use crate::backend::notify::send;
-use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::own_table::own_statements;
 use crate::error::{Error, Result};
 
 /// Events announced in one transaction, at most: a deletion of millions is worded piece by piece.
@@ -23,34 +19,13 @@ const AT_ONCE: usize = 4096;
 /// A longer cursor, of many transactions open at once, is left out, rather than the id for its sake.
 const LONGEST_CURSOR: usize = 4000;
 
-struct Statements {
-    place: Statement,
-    go_on: Statement,
-    make_room: Statement,
-}
-
-thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
-}
-
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            place: Statement::new("SELECT ctid::text, cursor FROM tombstone.relayed", [] as [Oid; 0]),
-            // Found by where it lies: while a transaction is open for long, the former places cannot be cleared away, and to
-            // look for the last one among them would take ever longer.
-            go_on: Statement::new(
-                "UPDATE tombstone.relayed SET cursor = $3 WHERE ctid = $1::tid AND cursor IS NOT DISTINCT FROM $2 RETURNING ctid::text",
-                [TEXTOID, TEXTOID, TEXTOID],
-            ),
-            make_room: Statement::new("SELECT pg_catalog.pg_notification_queue_usage()", [] as [Oid; 0]),
-        }
-    }
-}
-
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+own_statements! {
+    PLACE() = "SELECT ctid::text, cursor FROM tombstone.relayed";
+    // Found by where it lies: while a transaction is open for long, the former places cannot be cleared away, and to look for the
+    // last one among them would take ever longer.
+    GO_ON(TEXT, TEXT, TEXT) =
+        "UPDATE tombstone.relayed SET cursor = $3 WHERE ctid = $1::tid AND cursor IS NOT DISTINCT FROM $2 RETURNING ctid::text";
+    MAKE_ROOM() = "SELECT pg_catalog.pg_notification_queue_usage()";
 }
 
 /// What came of a look at the log.
@@ -116,21 +91,18 @@ pub fn announce_leftovers() -> Result<bool> {
 
 /// Has Postgres look how far listeners have read. Else it looks when somebody has notified, which nobody can in a queue that is full.
 pub fn make_room() -> Result<()> {
-    with(|statements| statements.make_room.execute(&[]).map(drop))
+    MAKE_ROOM.run(&[])
 }
 
 fn find_place() -> Result<Option<Place>> {
-    let place = with(|statements| {
-        statements.place.rows(&[], |row| Ok(Place { row: row.get(1)?.unwrap_or_default(), cursor: row.get(2)? }))
-    })?;
-    Ok(place.into_iter().next())
+    PLACE.first(&[], |row| Ok(Place { row: row.get(1)?, cursor: row.nullable(2)? }))
 }
 
 /// Moves the place to `end`; `None` where it was not as `place` says any more.
 fn go_on(place: Place, end: String) -> Result<Option<Place>> {
     let arguments = [place.row.into(), place.cursor.into(), end.clone().into()];
-    let rows = with(|statements| statements.go_on.rows(&arguments, |row| Ok(row.get::<String>(1)?)))?;
-    Ok(rows.into_iter().flatten().next().map(|row| Place { row, cursor: Some(end) }))
+    let row = GO_ON.first(&arguments, |row| row.get(1))?;
+    Ok(row.map(|row| Place { row, cursor: Some(end) }))
 }
 
 fn stream_from(place: &Place) -> Result<Stream> {

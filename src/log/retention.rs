@@ -2,110 +2,64 @@
 //! is when an entry could first be read, not when its transaction began. What is gone is remembered as the table's floor,
 //! so that a cursor from before it is refused, and one from after it is not.
 
-use std::ops::ControlFlow;
-
 use pgrx::datum::{DatumWithOid, Interval};
-use pgrx::{FromDatum, pg_sys};
 
 use super::snapshot::Snapshot;
 use super::tick::{self, Cursor};
-use crate::backend::identity::acting_as;
-use crate::backend::query::Statement;
-use crate::backend::relation::{LockFor, keeper, lock, own};
+use crate::backend::own_table::own_statements;
+use crate::backend::relation::{LockFor, lock, own};
 use crate::error::Result;
 
-struct Statements {
-    stored: Statement,
-    news: Statement,
-    store: Statement,
-    forget: Statement,
-    due: Statement,
-    trim: Statement,
-    raise: Statement,
-    floors: Statement,
-    clear_undone: Statement,
-}
-
-/// Floors fetched at once.
-const FETCH: i64 = 64;
-
-thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
-}
-
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            stored: Statement::new("SELECT seen::text FROM tombstone.tick ORDER BY tick DESC LIMIT 1", [] as [Oid; 0]),
-            // Whether the log has anything that a tick's snapshot does not see: other transactions, of other databases above all,
-            // are no news.
-            news: Statement::new(
-                "SELECT 1 FROM tombstone.managed m
-                 WHERE EXISTS (SELECT FROM tombstone.event e WHERE e.managed = m.managed AND e.xid >= $1::xid8)
-                    OR EXISTS (SELECT FROM tombstone.event e WHERE e.managed = m.managed AND e.xid = ANY ($2::xid8[]))
-                 LIMIT 1",
-                [TEXTOID, TEXTOID],
-            ),
-            store: Statement::new("INSERT INTO tombstone.tick (seen) VALUES ($1::pg_snapshot)", [TEXTOID]),
-            // The newest tick that every table may trim up to makes those before it useless.
-            forget: Statement::new(
-                "DELETE FROM tombstone.tick WHERE tick < (
-                     SELECT max(t.tick) FROM tombstone.tick t
-                     WHERE t.at < clock_timestamp() - (SELECT COALESCE(least(max(event_retention), interval '4000 years'), interval '0')
-                                                       FROM tombstone.managed))",
-                [] as [Oid; 0],
-            ),
-            due: Statement::new(
-                "SELECT seen::text FROM tombstone.tick WHERE at < clock_timestamp() - least($1, interval '4000 years') ORDER BY tick DESC LIMIT 1",
-                [INTERVALOID],
-            ),
-            // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing.
-            trim: Statement::new(
-                "WITH old AS MATERIALIZED (
-                     SELECT seq, xid, op FROM tombstone.event
-                     WHERE managed = $1 AND xid < pg_snapshot_xmax($2::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
-                 ), deletions AS MATERIALIZED (
-                     SELECT DISTINCT old.xid FROM old
-                     WHERE old.op = 'delete'
-                       AND NOT EXISTS (SELECT FROM tombstone.managed m
-                                       JOIN tombstone.event o ON o.managed = m.managed AND o.xid = old.xid AND o.op = 'delete'
-                                       WHERE m.event_retention IS NULL OR m.event_retention > $3)
-                 ), others AS (
-                     DELETE FROM tombstone.event e USING old WHERE e.seq = old.seq AND old.op <> 'delete'
-                     RETURNING e.managed, e.seq, e.xid
-                 ), deletes AS (
-                     DELETE FROM tombstone.event e USING tombstone.managed m, deletions d
-                     WHERE e.managed = m.managed AND e.xid = d.xid AND e.op = 'delete'
-                     RETURNING e.managed, e.seq, e.xid
-                 )
-                 SELECT managed, max(seq), (array_agg(xid::text ORDER BY xid DESC))[1]
-                 FROM (TABLE others UNION ALL TABLE deletes) gone GROUP BY managed",
-                [INT4OID, TEXTOID, INTERVALOID],
-            ),
-            raise: Statement::new(
-                "INSERT INTO tombstone.floor AS f (managed, seen, last, seq) VALUES ($1, $2::pg_snapshot, $3::xid8, $4)
-                 ON CONFLICT (managed) DO UPDATE SET seen = EXCLUDED.seen, raised = DEFAULT, seq = greatest(f.seq, EXCLUDED.seq),
-                     last = CASE WHEN f.last > EXCLUDED.last THEN f.last ELSE EXCLUDED.last END",
-                [INT4OID, TEXTOID, TEXTOID, INT8OID],
-            ),
-            floors: Statement::new(
-                "SELECT managed, seen::text, last::text, seq, raised FROM tombstone.floor WHERE managed = ANY ($1)",
-                [INT4ARRAYOID],
-            ),
-            // No table remembers anything of them.
-            clear_undone: Statement::new(
-                "DELETE FROM tombstone.undone u
-                 WHERE u.at < clock_timestamp() - (SELECT least(max(event_retention), interval '4000 years') FROM tombstone.managed)
-                   AND NOT EXISTS (SELECT FROM tombstone.managed WHERE event_retention IS NULL)",
-                [] as [Oid; 0],
-            ),
-        }
-    }
-}
-
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+own_statements! {
+    STORED() = "SELECT seen::text FROM tombstone.tick ORDER BY tick DESC LIMIT 1";
+    // Whether the log has anything that a tick's snapshot does not see: other transactions, of other databases above all, are no
+    // news.
+    NEWS(TEXT, TEXT) =
+        "SELECT 1 FROM tombstone.managed m
+         WHERE EXISTS (SELECT FROM tombstone.event e WHERE e.managed = m.managed AND e.xid >= $1::xid8)
+            OR EXISTS (SELECT FROM tombstone.event e WHERE e.managed = m.managed AND e.xid = ANY ($2::xid8[]))
+         LIMIT 1";
+    STORE(TEXT) = "INSERT INTO tombstone.tick (seen) VALUES ($1::pg_snapshot)";
+    // The newest tick that every table may trim up to makes those before it useless.
+    FORGET() =
+        "DELETE FROM tombstone.tick WHERE tick < (
+             SELECT max(t.tick) FROM tombstone.tick t
+             WHERE t.at < clock_timestamp() - (SELECT COALESCE(least(max(event_retention), interval '4000 years'), interval '0')
+                                               FROM tombstone.managed))";
+    DUE(INTERVAL) =
+        "SELECT seen::text FROM tombstone.tick
+         WHERE at < clock_timestamp() - least($1, interval '4000 years') ORDER BY tick DESC LIMIT 1";
+    // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing.
+    TRIM(INT4, TEXT, INTERVAL) =
+        "WITH old AS MATERIALIZED (
+             SELECT seq, xid, op FROM tombstone.event
+             WHERE managed = $1 AND xid < pg_snapshot_xmax($2::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
+         ), deletions AS MATERIALIZED (
+             SELECT DISTINCT old.xid FROM old
+             WHERE old.op = 'delete'
+               AND NOT EXISTS (SELECT FROM tombstone.managed m
+                               JOIN tombstone.event o ON o.managed = m.managed AND o.xid = old.xid AND o.op = 'delete'
+                               WHERE m.event_retention IS NULL OR m.event_retention > $3)
+         ), others AS (
+             DELETE FROM tombstone.event e USING old WHERE e.seq = old.seq AND old.op <> 'delete'
+             RETURNING e.managed, e.seq, e.xid
+         ), deletes AS (
+             DELETE FROM tombstone.event e USING tombstone.managed m, deletions d
+             WHERE e.managed = m.managed AND e.xid = d.xid AND e.op = 'delete'
+             RETURNING e.managed, e.seq, e.xid
+         )
+         SELECT managed, max(seq), (array_agg(xid::text ORDER BY xid DESC))[1]
+         FROM (TABLE others UNION ALL TABLE deletes) gone GROUP BY managed";
+    RAISE(INT4, TEXT, TEXT, INT8) =
+        "INSERT INTO tombstone.floor AS f (managed, seen, last, seq) VALUES ($1, $2::pg_snapshot, $3::xid8, $4)
+         ON CONFLICT (managed) DO UPDATE SET seen = EXCLUDED.seen, raised = DEFAULT, seq = greatest(f.seq, EXCLUDED.seq),
+             last = CASE WHEN f.last > EXCLUDED.last THEN f.last ELSE EXCLUDED.last END";
+    FLOORS(INT4_ARRAY) = "SELECT managed, seen::text, last::text, seq, raised FROM tombstone.floor WHERE managed = ANY ($1)";
+    // No table remembers anything of them.
+    FORGET_UNDONE() =
+        "DELETE FROM tombstone.undone u
+         WHERE u.at < clock_timestamp() - (SELECT least(max(event_retention), interval '4000 years') FROM tombstone.managed)
+           AND NOT EXISTS (SELECT FROM tombstone.managed WHERE event_retention IS NULL)";
 }
 
 /// What has been trimmed of a table's events: of what `seen` sees, up to transaction `last` and number `seq`.
@@ -137,27 +91,15 @@ impl Floor {
 /// The floors of the tables of these numbers, as far as anything was ever trimmed of them: as the running statement sees them,
 /// which then sees the events above them.
 pub fn floors(tables: Vec<i32>) -> Result<Vec<(i32, Floor)>> {
-    let floor = |seen: Option<String>, last: Option<String>, seq: Option<i64>, raised: Option<i64>| {
-        Some(Floor { seen: Snapshot::from_pg(&seen?)?, last: last?.parse().ok()?, seq: seq?, raised: raised? })
-    };
-    let mut floors = Vec::new();
-    with(|statements| {
-        statements.floors.scan(&[tables.into()], FETCH, |row| {
-            // SAFETY: the columns of this statement, in its order.
-            let (managed, floor): (Option<i32>, _) =
-                unsafe { (read(row[0]), floor(read(row[1]), read(row[2]), read(row[3]), read(row[4]))) };
-            floors.extend(managed.zip(floor));
-            Ok(ControlFlow::Continue(()))
-        })
-    })?;
-    Ok(floors)
-}
-
-/// # Safety
-/// `value` is of the type that goes with `T`.
-unsafe fn read<T: FromDatum>(value: Option<pg_sys::Datum>) -> Option<T> {
-    // SAFETY: by contract of this function.
-    unsafe { T::from_datum(value?, false) }
+    FLOORS.rows_now(&[tables.into()], |row| {
+        let floor = Floor {
+            seen: row.parsed(2, Snapshot::from_pg)?,
+            last: row.parsed(3, |last| last.parse().ok())?,
+            seq: row.get(4)?,
+            raised: row.get(5)?,
+        };
+        Ok((row.get(1)?, floor))
+    })
 }
 
 /// Stores the tick that is now, unless nothing was logged since the last one; and drops those nobody needs.
@@ -166,33 +108,25 @@ unsafe fn read<T: FromDatum>(value: Option<pg_sys::Datum>) -> Option<T> {
 pub fn store_tick() -> Result<()> {
     lock(own(c"floor"), LockFor::Configuring);
     let now = tick::now();
-    with(|statements| {
-        let last = statements.stored.rows(&[], |row| Ok(row.get::<String>(1)?))?.into_iter().flatten().next();
-        let last = last.and_then(|text| Snapshot::from_pg(&text)).unwrap_or(Snapshot::nothing());
-        let open: Vec<String> = last.open().iter().map(u64::to_string).collect();
-        let news = [last.end().to_string().into(), format!("{{{}}}", open.join(",")).into()];
-        if statements.news.execute(&news)? > 0 {
-            statements.store.execute(&[now.to_pg().into()])?;
-        }
-        statements.forget.execute(&[])?;
-        statements.clear_undone.execute(&[]).map(drop)
-    })
+    let last = STORED.first(&[], |row| row.parsed(1, Snapshot::from_pg))?.unwrap_or(Snapshot::nothing());
+    let open: Vec<String> = last.open().iter().map(u64::to_string).collect();
+    if NEWS.any(&[last.end().to_string().into(), format!("{{{}}}", open.join(",")).into()])? {
+        STORE.run(&[now.to_pg().into()])?;
+    }
+    FORGET.run(&[])?;
+    FORGET_UNDONE.run(&[])
 }
 
 /// Trims the entries of the table numbered `managed` that are older than `retention`, and with them what the same deletions
 /// took of other tables.
 pub fn trim(managed: i32, retention: Interval) -> Result<()> {
-    with(|statements| {
-        let due = statements.due.rows(&[DatumWithOid::from(retention)], |row| Ok(row.get::<String>(1)?))?;
-        let Some(due) = due.into_iter().flatten().next() else { return Ok(()) };
-        let gone = statements.trim.rows(&[managed.into(), due.clone().into(), retention.into()], |row| {
-            Ok((row.get::<i32>(1)?, row.get::<i64>(2)?, row.get::<String>(3)?))
-        })?;
-        for (table, seq, last) in gone {
-            statements.raise.execute(&[table.into(), due.clone().into(), last.into(), seq.into()])?;
-        }
-        Ok(())
-    })
+    let Some(due) = DUE.first(&[DatumWithOid::from(retention)], |row| row.get::<String>(1))? else { return Ok(()) };
+    let arguments = [managed.into(), due.clone().into(), retention.into()];
+    let gone = TRIM.rows(&arguments, |row| Ok((row.get::<i32>(1)?, row.get::<i64>(2)?, row.get::<String>(3)?)))?;
+    for (table, seq, last) in gone {
+        RAISE.run(&[table.into(), due.clone().into(), last.into(), seq.into()])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

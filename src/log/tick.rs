@@ -1,20 +1,14 @@
 //! Ticks: moments between which the log is read. A tick is a snapshot; the news of a tick is what it sees and the one
 //! before did not. It needs no room in the database, as each reader's cursor carries its own.
 
-use pgrx::pg_sys;
-
 pub use super::cursor::Cursor;
 use super::snapshot::Snapshot;
-use crate::backend::identity::acting_as;
-use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::own_table::own_statements;
 use crate::backend::{snapshot, wal};
 use crate::error::{Error, Result};
 
-thread_local! {
-    static INCARNATION: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT incarnation::text FROM tombstone.log", [] as [pg_sys::Oid; 0],
-    )));
+own_statements! {
+    INCARNATION() = "SELECT incarnation::text FROM tombstone.log";
 }
 
 /// The tick that is now: what the running statement sees of other transactions, its own not being over.
@@ -61,8 +55,6 @@ pub fn too_old(message: impl Into<String>) -> Error {
 
 /// Tells this log from every other: drawn at random at CREATE EXTENSION, and mixed with what a copied database has not in common.
 fn incarnation() -> Result<u64> {
-    let text = acting_as(keeper(), || INCARNATION.with(|statement| statement.rows(&[], |row| Ok(row.get::<String>(1)?))))?;
-    let digits: String =
-        text.into_iter().flatten().flat_map(|text| text.replace('-', "").chars().take(16).collect::<Vec<_>>()).collect();
-    Ok(u64::from_str_radix(&digits, 16).unwrap_or_default() ^ wal::database())
+    let first_half = |uuid: &str| u64::from_str_radix(uuid.replace('-', "").get(..16)?, 16).ok();
+    Ok(INCARNATION.one(&[], |row| row.parsed(1, first_half))? ^ wal::database())
 }

@@ -1,0 +1,110 @@
+//! The one way to the extension's own tables: named statements, which run in the keeper's name, and rows in which nothing is NULL
+//! that may not be. Knows none of the tables, and touches them for others only: a table's statements stand in the file that writes
+//! it (docs/architecture.md, "Who writes which own table").
+
+use std::ops::ControlFlow;
+use std::thread::LocalKey;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::SpiHeapTupleData;
+use pgrx::{FromDatum, IntoDatum};
+
+use super::identity::acting_as;
+use super::query::Statement;
+use super::relation::keeper;
+use crate::error::{Error, Result};
+
+/// The types of parameters, as `own_statements!` calls them.
+pub mod parameter {
+    pub use pgrx::pg_sys::{
+        BOOLOID as BOOL, INT4ARRAYOID as INT4_ARRAY, INT4OID as INT4, INT8ARRAYOID as INT8_ARRAY, INT8OID as INT8,
+        INTERVALOID as INTERVAL, TEXTOID as TEXT,
+    };
+}
+
+/// Declares statements on the extension's own tables: `NAME(TYPES OF PARAMETERS) = SQL;` each.
+macro_rules! own_statements {
+    ($($name:ident($($parameter:ident),*) $(.$option:ident())? = $sql:expr;)*) => {$(
+        static $name: $crate::backend::own_table::OwnStatement = {
+            use $crate::backend::query::Statement;
+            thread_local! {
+                static STATEMENT: &'static Statement = {
+                    let parameters: &[pgrx::pg_sys::Oid] = &[$($crate::backend::own_table::parameter::$parameter),*];
+                    Box::leak(Box::new(Statement::new($sql, parameters)$(.$option())?))
+                };
+            }
+            $crate::backend::own_table::OwnStatement(&STATEMENT)
+        };
+    )*};
+}
+pub(crate) use own_statements;
+
+/// A statement on the extension's own tables, planned at first use and kept for the session.
+pub struct OwnStatement(pub &'static LocalKey<&'static Statement>);
+
+/// Rows fetched at once from what the running statement sees.
+const FETCH: i64 = 64;
+
+impl OwnStatement {
+    /// Runs it.
+    pub fn run(&self, arguments: &[DatumWithOid]) -> Result<()> {
+        self.any(arguments).map(drop)
+    }
+
+    /// Runs it; whether it wrote or found a row.
+    pub fn any(&self, arguments: &[DatumWithOid]) -> Result<bool> {
+        self.with(|statement| Ok(statement.execute(arguments)? > 0))
+    }
+
+    /// Runs it; reads each row with `read`.
+    pub fn rows<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(Row) -> Result<T>) -> Result<Vec<T>> {
+        self.with(|statement| statement.rows(arguments, |row| read(Row(row))))
+    }
+
+    /// The same of the first row; `None`: there is none.
+    pub fn first<T>(&self, arguments: &[DatumWithOid], read: impl FnMut(Row) -> Result<T>) -> Result<Option<T>> {
+        Ok(self.rows(arguments, read)?.into_iter().next())
+    }
+
+    /// The same of a row that there always is.
+    pub fn one<T>(&self, arguments: &[DatumWithOid], read: impl FnMut(Row) -> Result<T>) -> Result<T> {
+        self.first(arguments, read)?.ok_or_else(|| Error::misread("it found no row"))
+    }
+
+    /// Reads rows as the statement that is running sees them. Reads only.
+    pub fn rows_now<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(Row) -> Result<T>) -> Result<Vec<T>> {
+        let mut rows = Vec::new();
+        let take = |row: &SpiHeapTupleData| {
+            rows.push(read(Row(row))?);
+            Ok(ControlFlow::Continue(()))
+        };
+        self.with(|statement| statement.scan_rows(arguments, FETCH, take))?;
+        Ok(rows)
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Statement) -> Result<T>) -> Result<T> {
+        acting_as(keeper(), || self.0.with(|statement| act(statement)))
+    }
+}
+
+/// A row of a result. Its columns are counted from 1.
+#[derive(Clone, Copy)]
+pub struct Row<'a>(&'a SpiHeapTupleData<'a>);
+
+impl Row<'_> {
+    /// The value of a column that is never NULL.
+    pub fn get<T: FromDatum + IntoDatum>(&self, column: usize) -> Result<T> {
+        self.nullable(column)?.ok_or_else(|| Error::misread(format!("column {column} is NULL")))
+    }
+
+    /// The value of a column that may be NULL.
+    pub fn nullable<T: FromDatum + IntoDatum>(&self, column: usize) -> Result<Option<T>> {
+        Ok(self.0.get(column)?)
+    }
+
+    /// What is never NULL and always as `parse` knows it.
+    pub fn parsed<T>(&self, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
+        let text: String = self.get(column)?;
+        parse(&text).ok_or_else(|| Error::misread(format!("column {column} is \"{text}\"")))
+    }
+}
