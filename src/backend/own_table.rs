@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 pub mod parameter {
     pub use pgrx::pg_sys::{
         BOOLOID as BOOL, INT4ARRAYOID as INT4_ARRAY, INT4OID as INT4, INT8ARRAYOID as INT8_ARRAY, INT8OID as INT8,
-        INTERVALOID as INTERVAL, TEXTOID as TEXT,
+        INTERVALOID as INTERVAL, NUMERICOID as NUMERIC, TEXTARRAYOID as TEXT_ARRAY, TEXTOID as TEXT,
+        TIMESTAMPTZOID as TIMESTAMPTZ,
     };
 }
 
@@ -106,5 +107,11 @@ impl Row<'_> {
     pub fn parsed<T>(&self, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
         let text: String = self.get(column)?;
         parse(&text).ok_or_else(|| Error::misread(format!("column {column} is \"{text}\"")))
+    }
+
+    /// A number that is never NULL, nor below 0.
+    pub fn count(&self, column: usize) -> Result<u64> {
+        let number: i64 = self.get(column)?;
+        u64::try_from(number).map_err(|_| Error::misread(format!("column {column} is {number}")))
     }
 }

@@ -20,9 +20,8 @@ use super::suspects::{self, Last, Rights, Suspects};
 use super::tally::{Cost, Tally};
 use super::watched::{self, DEFAULT_BATCH, DEFAULT_MANNER};
 use super::{retry, revival};
-use crate::backend::identity::acting_as;
-use crate::backend::query::Statement;
-use crate::backend::relation::{LockFor, keeper};
+use crate::backend::own_table::own_statements;
+use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::live::Marked;
 use crate::log::run::Run;
@@ -66,10 +65,8 @@ impl Number {
     }
 }
 
-thread_local! {
-    static TABLE: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT managed FROM tombstone.run WHERE run = $1 AND action = 'reconcile' AND pid IS NULL", [pg_sys::INT8OID],
-    )));
+own_statements! {
+    TABLE(INT8) = "SELECT managed FROM tombstone.run WHERE run = $1 AND action = 'reconcile' AND pid IS NULL";
 }
 
 /// Begins a run whose questions an outside client asks; returns its number (DESIGN §3).
@@ -356,8 +353,7 @@ fn end_if_over(run: Run) -> Result<()> {
 
 /// The table that a run is about, which the caller must own; 42704 where there is no such run.
 fn table_of(run: i64, what_for: LockFor) -> Result<Rc<Table>> {
-    let number = acting_as(keeper(), || TABLE.with(|statement| statement.rows(&[run.into()], |row| Ok(row.get::<i32>(1)?))))?;
-    let table = match number.into_iter().flatten().next() {
+    let table = match TABLE.first(&[run.into()], |row| row.get(1))? {
         Some(number) => by_number(number)?,
         None => None,
     };

@@ -4,14 +4,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys;
+use pgrx::datum::TimestampWithTimeZone;
 
 use super::suspects::{Rights, stops};
 use super::tally::Tally;
-use crate::backend::identity::acting_as;
-use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::own_table::{Row, own_statements};
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::live::Marked;
 use crate::lifecycle::layout::{self, Standing};
@@ -29,64 +26,32 @@ struct Vanished {
     stamp: i64,
 }
 
-struct Statements {
-    page: Statement,
-    among: Statement,
-    forget: Statement,
-    forget_old: Statement,
+own_statements! {
+    PAGE(INT4, TEXT, INT8).planned_each_time() =
+        "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3";
+    AMONG(INT4, TEXT_ARRAY) =
+        "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2) ORDER BY id";
+    FORGET(INT4, TEXT_ARRAY) = "DELETE FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2)";
+    FORGET_OLD(INT4) =
+        "DELETE FROM tombstone.vanished v USING tombstone.managed m
+         WHERE v.managed = $1 AND m.managed = $1 AND v.deleted_at < clock_timestamp() - least(m.retention, interval '4000 years')";
 }
 
-thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
-}
-
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            page: Statement::new(
-                "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3",
-                [INT4OID, TEXTOID, INT8OID],
-            )
-            .planned_each_time(),
-            among: Statement::new(
-                "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2) ORDER BY id",
-                [INT4OID, TEXTARRAYOID],
-            ),
-            forget_old: Statement::new(
-                "DELETE FROM tombstone.vanished v USING tombstone.managed m
-                 WHERE v.managed = $1 AND m.managed = $1 AND v.deleted_at < clock_timestamp() - least(m.retention, interval '4000 years')",
-                [INT4OID],
-            ),
-            forget: Statement::new("DELETE FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2)", [INT4OID, TEXTARRAYOID]),
-        }
-    }
-}
-
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
-}
-
-fn listed(of: fn(&Statements) -> &Statement, arguments: &[DatumWithOid]) -> Result<Vec<Vanished>> {
-    with(|statements| {
-        of(statements).rows(arguments, |row| {
-            let stamp = row.get::<TimestampWithTimeZone>(2)?.map_or(0, |at| at.into_inner());
-            Ok(Vanished { id: row.get(1)?.unwrap_or_default(), stamp })
-        })
-    })
+fn read(row: Row) -> Result<Vanished> {
+    Ok(Vanished { id: row.get(1)?, stamp: row.get::<TimestampWithTimeZone>(2)?.into_inner() })
 }
 
 /// The next tombstones to ask after, at most `most`, after `position`; and the id that the list has been read up to, `None` at its
 /// end.
 pub fn page(table: &Table, position: Option<&str>, most: usize) -> Result<(Vec<Marked>, Option<String>)> {
-    let entries = listed(|statements| &statements.page, &[table.number.into(), position.into(), (most as i64).into()])?;
+    let entries = PAGE.rows(&[table.number.into(), position.into(), (most as i64).into()], read)?;
     let end = entries.last().map(|entry| entry.id.clone());
     Ok((tombstones(table, entries)?.into_iter().map(to_be_asked).collect(), end))
 }
 
 /// Those of `ids` that are tombstones of a watcher's.
 pub fn among(table: &Table, ids: Vec<String>) -> Result<Vec<Marked>> {
-    let entries = listed(|statements| &statements.among, &[table.number.into(), ids.into()])?;
+    let entries = AMONG.rows(&[table.number.into(), ids.into()], read)?;
     Ok(tombstones(table, entries)?.into_iter().map(to_be_asked).collect())
 }
 
@@ -114,7 +79,7 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
     if ids.is_empty() {
         return Ok(tally);
     }
-    let entries = tombstones(table, listed(|statements| &statements.among, &[table.number.into(), ids.into()])?)?;
+    let entries = tombstones(table, AMONG.rows(&[table.number.into(), ids.into()], read)?)?;
     let mut by_stamp: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     entries.into_iter().for_each(|entry| by_stamp.entry(entry.stamp).or_default().push(entry.id));
     for (stamp, ids) in by_stamp {
@@ -150,12 +115,12 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
 
 /// Strikes off the list of the table numbered `managed` what its retention has purged by now.
 pub fn forget_old(managed: i32) -> Result<()> {
-    with(|statements| statements.forget_old.execute(&[managed.into()]).map(drop))
+    FORGET_OLD.run(&[managed.into()])
 }
 
 fn forget(table: &Table, ids: Vec<String>) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    with(|statements| statements.forget.execute(&[table.number.into(), ids.into()]).map(drop))
+    FORGET.run(&[table.number.into(), ids.into()])
 }

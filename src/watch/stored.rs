@@ -3,13 +3,9 @@
 
 use counting::{Search, Strategy};
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
-use pgrx::spi::SpiHeapTupleData;
 
 use super::batch::{Batch, contradiction, title_of};
-use crate::backend::identity::acting_as;
-use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::own_table::{OwnStatement, own_statements};
 use crate::backend::transaction::with_memory;
 use crate::error::Result;
 use crate::lifecycle::layout::live::Marked;
@@ -26,55 +22,20 @@ pub struct Stored {
     pub answers: Vec<Option<i64>>,
 }
 
-struct Statements {
-    insert: Statement,
-    last: Statement,
-    numbers: Statement,
-    one: Statement,
-    answer: Statement,
-    start_over: Statement,
-    remove: Statement,
-    any: Statement,
-}
-
-thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
-}
-
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            insert: Statement::new(
-                "INSERT INTO tombstone.batch (run, batch, is_live, ids, marks)
-                 SELECT $1, COALESCE(max(batch), 0) + 1, $2, $3, $4 FROM tombstone.batch WHERE run = $1 RETURNING batch",
-                [INT8OID, BOOLOID, TEXTARRAYOID, TEXTARRAYOID],
-            ),
-            last: Statement::new("SELECT max(batch) FROM tombstone.batch WHERE run = $1", [INT8OID]),
-            numbers: Statement::new(
-                "SELECT batch FROM tombstone.batch WHERE run = $1 AND batch BETWEEN $2 AND $3 ORDER BY batch LIMIT $4",
-                [INT8OID, INT4OID, INT4OID, INT8OID],
-            ),
-            one: Statement::new(
-                "SELECT batch, is_live, ids, marks, attempt, answers FROM tombstone.batch WHERE run = $1 AND batch = $2",
-                [INT8OID, INT4OID],
-            ),
-            answer: Statement::new(
-                "UPDATE tombstone.batch SET answers = $3 WHERE run = $1 AND batch = $2",
-                [INT8OID, INT4OID, INT8ARRAYOID],
-            ),
-            start_over: Statement::new(
-                "UPDATE tombstone.batch SET answers = '{}', attempt = attempt + 1 WHERE run = $1 AND batch = $2",
-                [INT8OID, INT4OID],
-            ),
-            remove: Statement::new("DELETE FROM tombstone.batch WHERE run = $1 AND batch = $2", [INT8OID, INT4OID]),
-            any: Statement::new("SELECT 1 FROM tombstone.batch WHERE run = $1 LIMIT 1", [INT8OID]),
-        }
-    }
-}
-
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+own_statements! {
+    INSERT(INT8, BOOL, TEXT_ARRAY, TEXT_ARRAY) =
+        "INSERT INTO tombstone.batch (run, batch, is_live, ids, marks)
+         SELECT $1, COALESCE(max(batch), 0) + 1, $2, $3, $4 FROM tombstone.batch WHERE run = $1 RETURNING batch";
+    LAST(INT8) = "SELECT max(batch) FROM tombstone.batch WHERE run = $1";
+    NUMBERS(INT8, INT4, INT4, INT8) =
+        "SELECT batch FROM tombstone.batch WHERE run = $1 AND batch BETWEEN $2 AND $3 ORDER BY batch LIMIT $4";
+    ONE(INT8, INT4) =
+        "SELECT batch, is_live, ids, marks, attempt, answers FROM tombstone.batch WHERE run = $1 AND batch = $2";
+    ANSWER(INT8, INT4, INT8_ARRAY) = "UPDATE tombstone.batch SET answers = $3 WHERE run = $1 AND batch = $2";
+    START_OVER(INT8, INT4) =
+        "UPDATE tombstone.batch SET answers = '{}', attempt = attempt + 1 WHERE run = $1 AND batch = $2";
+    REMOVE(INT8, INT4) = "DELETE FROM tombstone.batch WHERE run = $1 AND batch = $2";
+    ANY(INT8) = "SELECT 1 FROM tombstone.batch WHERE run = $1 LIMIT 1";
 }
 
 /// Stores a batch of live records, or of tombstones, for a run; returns its number.
@@ -82,24 +43,22 @@ pub fn insert(run: Run, is_live: bool, ids: Vec<String>, marks: Vec<String>) -> 
     let marks = if is_live { marks } else { Vec::new() };
     with_memory(|| {
         let arguments = [run.number.into(), is_live.into(), ids.into(), DatumWithOid::from(marks)];
-        let number = with(|statements| statements.insert.rows(&arguments, |row| Ok(row.get::<i32>(1)?)))?;
-        Ok(number.into_iter().flatten().next().unwrap_or_default())
+        INSERT.one(&arguments, |row| row.get(1))
     })
 }
 
 /// The numbers of a run's batches: at most `most`, from a random one on, so that several who ask mostly get different ones.
 pub fn some(run: Run, most: usize) -> Result<Vec<i32>> {
-    with(|statements| from_anywhere(run, most, &statements.last, &statements.numbers))
+    from_anywhere(run, most, &LAST, &NUMBERS)
 }
 
 /// The same of another table with batches: `last` finds the highest number of a run, `numbers` those between two of them.
-pub fn from_anywhere(run: Run, most: usize, last: &Statement, numbers: &Statement) -> Result<Vec<i32>> {
-    let last = last.rows(&[run.number.into()], |row| Ok(row.get::<i32>(1)?))?.into_iter().flatten().next();
-    let Some(last @ 1..) = last else { return Ok(Vec::new()) };
+pub fn from_anywhere(run: Run, most: usize, last: &OwnStatement, numbers: &OwnStatement) -> Result<Vec<i32>> {
+    let Some(last @ 1..) = last.one(&[run.number.into()], |row| row.nullable(1))? else { return Ok(Vec::new()) };
     let start = fastrand::i32(1..=last);
     let between = |from: i32, to: i32, most: usize| {
         let arguments = [run.number.into(), from.into(), to.into(), (most as i64).into()];
-        numbers.rows(&arguments, |row| Ok(row.get::<i32>(1)?.unwrap_or_default()))
+        numbers.rows(&arguments, |row| row.get(1))
     };
     let mut found = between(start, last, most)?;
     let rest = most - found.len().min(most);
@@ -109,27 +68,26 @@ pub fn from_anywhere(run: Run, most: usize, last: &Statement, numbers: &Statemen
 
 /// One of them.
 pub fn one(run: Run, batch: i32) -> Result<Option<Stored>> {
-    let read = |row: &SpiHeapTupleData| {
+    ONE.first(&[run.number.into(), batch.into()], |row| {
         Ok(Stored {
-            number: row.get(1)?.unwrap_or_default(),
-            is_live: row.get(2)?.unwrap_or_default(),
-            ids: row.get(3)?.unwrap_or_default(),
-            marks: row.get(4)?.unwrap_or_default(),
-            attempt: row.get::<i32>(5)?.unwrap_or_default().unsigned_abs(),
-            answers: row.get(6)?.unwrap_or_default(),
+            number: row.get(1)?,
+            is_live: row.get(2)?,
+            ids: row.get(3)?,
+            marks: row.get(4)?,
+            attempt: row.get::<i32>(5)?.unsigned_abs(),
+            answers: row.get(6)?,
         })
-    };
-    with(|statements| Ok(statements.one.rows(&[run.number.into(), batch.into()], read)?.into_iter().next()))
+    })
 }
 
 /// A batch is settled or given up.
 pub fn remove(run: Run, batch: i32) -> Result<()> {
-    with(|statements| statements.remove.execute(&[run.number.into(), batch.into()]).map(drop))
+    REMOVE.run(&[run.number.into(), batch.into()])
 }
 
 /// Whether the run has any.
 pub fn any(run: Run) -> Result<bool> {
-    with(|statements| Ok(statements.any.execute(&[run.number.into()])? > 0))
+    ANY.any(&[run.number.into()])
 }
 
 impl Stored {
@@ -140,13 +98,12 @@ impl Stored {
     }
 
     pub fn store_answers(&self, run: Run) -> Result<()> {
-        let arguments = [run.number.into(), self.number.into(), DatumWithOid::from(self.answers.clone())];
-        with(|statements| statements.answer.execute(&arguments).map(drop))
+        ANSWER.run(&[run.number.into(), self.number.into(), DatumWithOid::from(self.answers.clone())])
     }
 
     /// Forgets the answers.
     pub fn start_over(&self, run: Run) -> Result<()> {
-        with(|statements| statements.start_over.execute(&[run.number.into(), self.number.into()]).map(drop))
+        START_OVER.run(&[run.number.into(), self.number.into()])
     }
 
     /// The batch, to be asked about from the beginning.

@@ -9,18 +9,16 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use pgrx::Spi;
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::SpiHeapTupleData;
-use pgrx::{Spi, pg_sys};
 
 use super::batch::Batch;
 use super::probe::{Answer, Probe};
 use super::stored::from_anywhere;
 use super::tally::{Cost, Tally};
 use super::watched::Manner;
-use crate::backend::identity::{acting_as, caller};
-use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::identity::caller;
+use crate::backend::own_table::{Row, own_statements};
 use crate::backend::stamp::stamp_argument;
 use crate::backend::transaction;
 use crate::error::{Error, Result};
@@ -83,121 +81,81 @@ impl Rights {
     }
 }
 
-struct Statements {
-    insert: Statement,
-    next: Statement,
-    last: Statement,
-    numbers: Statement,
-    peek: Statement,
-    one: Statement,
-    confirmed: Statement,
-    confirm: Statement,
-    fail: Statement,
-    remove: Statement,
-    seen_to: Statement,
-    vanished: Statement,
-}
-
-thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
+own_statements! {
+    INSERT(INT8, INT4, TEXT_ARRAY, TEXT_ARRAY, TEXT) =
+        "INSERT INTO tombstone.suspect (run, batch, ids, marks, witness)
+         VALUES ($1, COALESCE($2, (SELECT COALESCE(max(batch), 0) + 1 FROM tombstone.suspect WHERE run = $1)), $3, $4, $5)";
+    NEXT(INT8, INT4) = select("batch > $2 ORDER BY batch LIMIT 1");
+    LAST(INT8) = "SELECT max(batch) FROM tombstone.suspect WHERE run = $1";
+    NUMBERS(INT8, INT4, INT4, INT8) =
+        "SELECT batch FROM tombstone.suspect WHERE run = $1 AND batch BETWEEN $2 AND $3 ORDER BY batch LIMIT $4";
+    PEEK(INT8, INT4) = select("batch = $2");
+    ONE(INT8, INT4) = select("batch = $2 FOR UPDATE");
+    CONFIRMED(INT8, INT8) =
+        format!("SELECT batch FROM tombstone.suspect WHERE run = $1 AND {IS_CONFIRMED} ORDER BY confirmed_at LIMIT $2");
+    // That an earlier one has been for nothing counts as an attempt.
+    CONFIRM(INT8, INT4) =
+        "UPDATE tombstone.suspect
+         SET attempt = attempt + CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END, confirmed_at = clock_timestamp()
+         WHERE run = $1 AND batch = $2";
+    FAIL(INT8, INT4) =
+        "UPDATE tombstone.suspect SET attempt = attempt + 1, confirmed_at = NULL WHERE run = $1 AND batch = $2";
+    REMOVE(INT8, INT4) = "DELETE FROM tombstone.suspect WHERE run = $1 AND batch = $2";
+    SEEN_TO(INT4, TEXT_ARRAY) =
+        "WITH earlier AS (SELECT run FROM tombstone.run WHERE managed = $1 AND ended IS NOT NULL FOR KEY SHARE)
+         DELETE FROM tombstone.suspect s USING earlier
+         WHERE s.run = earlier.run
+           AND NOT EXISTS (SELECT FROM unnest(s.ids) i WHERE i NOT IN (SELECT unnest($2)))";
+    VANISHED(INT4, TEXT_ARRAY, TIMESTAMPTZ) =
+        "INSERT INTO tombstone.vanished (managed, id, deleted_at) SELECT $1, unnest($2), $3
+         ON CONFLICT (managed, id) DO UPDATE SET deleted_at = EXCLUDED.deleted_at";
 }
 
 /// For so long a confirmation counts.
 const IS_CONFIRMED: &str = "confirmed_at > clock_timestamp() - interval '5 min'";
 
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        let select = format!(
-            "SELECT batch, ids, marks, witness, attempt, COALESCE({IS_CONFIRMED}, false) FROM tombstone.suspect WHERE run = $1"
-        );
-        Statements {
-            insert: Statement::new(
-                "INSERT INTO tombstone.suspect (run, batch, ids, marks, witness)
-                 VALUES ($1, COALESCE($2, (SELECT COALESCE(max(batch), 0) + 1 FROM tombstone.suspect WHERE run = $1)), $3, $4, $5)",
-                [INT8OID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID],
-            ),
-            next: Statement::new(format!("{select} AND batch > $2 ORDER BY batch LIMIT 1"), [INT8OID, INT4OID]),
-            last: Statement::new("SELECT max(batch) FROM tombstone.suspect WHERE run = $1", [INT8OID]),
-            numbers: Statement::new(
-                "SELECT batch FROM tombstone.suspect WHERE run = $1 AND batch BETWEEN $2 AND $3 ORDER BY batch LIMIT $4",
-                [INT8OID, INT4OID, INT4OID, INT8OID],
-            ),
-            peek: Statement::new(format!("{select} AND batch = $2"), [INT8OID, INT4OID]),
-            one: Statement::new(format!("{select} AND batch = $2 FOR UPDATE"), [INT8OID, INT4OID]),
-            confirmed: Statement::new(
-                format!("SELECT batch FROM tombstone.suspect WHERE run = $1 AND {IS_CONFIRMED} ORDER BY confirmed_at LIMIT $2"),
-                [INT8OID, INT8OID],
-            ),
-            // That an earlier one has been for nothing counts as an attempt.
-            confirm: Statement::new(
-                "UPDATE tombstone.suspect
-                 SET attempt = attempt + CASE WHEN confirmed_at IS NULL THEN 0 ELSE 1 END, confirmed_at = clock_timestamp()
-                 WHERE run = $1 AND batch = $2",
-                [INT8OID, INT4OID],
-            ),
-            fail: Statement::new(
-                "UPDATE tombstone.suspect SET attempt = attempt + 1, confirmed_at = NULL WHERE run = $1 AND batch = $2",
-                [INT8OID, INT4OID],
-            ),
-            remove: Statement::new("DELETE FROM tombstone.suspect WHERE run = $1 AND batch = $2", [INT8OID, INT4OID]),
-            seen_to: Statement::new(
-                "WITH earlier AS (SELECT run FROM tombstone.run WHERE managed = $1 AND ended IS NOT NULL FOR KEY SHARE)
-                 DELETE FROM tombstone.suspect s USING earlier
-                 WHERE s.run = earlier.run
-                   AND NOT EXISTS (SELECT FROM unnest(s.ids) i WHERE i NOT IN (SELECT unnest($2)))",
-                [INT4OID, TEXTARRAYOID],
-            ),
-            vanished: Statement::new(
-                "INSERT INTO tombstone.vanished (managed, id, deleted_at) SELECT $1, unnest($2), $3
-                 ON CONFLICT (managed, id) DO UPDATE SET deleted_at = EXCLUDED.deleted_at",
-                [INT4OID, TEXTARRAYOID, TIMESTAMPTZOID],
-            ),
-        }
-    }
+/// The statement that `read` reads, of those of a run that fit `which`.
+fn select(which: &str) -> String {
+    format!(
+        "SELECT batch, ids, marks, witness, attempt, COALESCE({IS_CONFIRMED}, false) FROM tombstone.suspect
+         WHERE run = $1 AND {which}"
+    )
 }
 
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
-}
-
-fn read(row: &SpiHeapTupleData) -> Result<Suspects> {
+fn read(row: Row) -> Result<Suspects> {
     Ok(Suspects {
-        batch: row.get(1)?.unwrap_or_default(),
-        ids: row.get(2)?.unwrap_or_default(),
-        marks: row.get(3)?.unwrap_or_default(),
-        witness: row.get(4)?,
-        attempt: row.get::<i32>(5)?.unwrap_or_default().unsigned_abs(),
-        confirmed: row.get(6)?.unwrap_or_default(),
+        batch: row.get(1)?,
+        ids: row.get(2)?,
+        marks: row.get(3)?,
+        witness: row.nullable(4)?,
+        attempt: row.get::<i32>(5)?.unsigned_abs(),
+        confirmed: row.get(6)?,
     })
 }
 
 /// The next suspects of a run after those of batch `after`.
 pub fn next(run: Run, after: i32) -> Result<Option<Suspects>> {
-    with(|statements| Ok(statements.next.rows(&[run.number.into(), after.into()], read)?.into_iter().next()))
+    NEXT.first(&[run.number.into(), after.into()], read)
 }
 
 /// At most `most` of the batches of a run that have suspects: first those whose confirmation would lapse first, then from a random one
 /// on.
 pub fn some(run: Run, most: usize) -> Result<Vec<i32>> {
-    with(|statements| {
-        let read = |row: &SpiHeapTupleData| Ok(row.get::<i32>(1)?.unwrap_or_default());
-        let mut batches = statements.confirmed.rows(&[run.number.into(), (most as i64).into()], read)?;
-        let others = from_anywhere(run, most, &statements.last, &statements.numbers)?;
-        batches.extend(others.into_iter().filter(|batch| !batches.contains(batch)).collect::<Vec<_>>());
-        batches.truncate(most);
-        Ok(batches)
-    })
+    let mut batches = CONFIRMED.rows(&[run.number.into(), (most as i64).into()], |row| row.get(1))?;
+    let others = from_anywhere(run, most, &LAST, &NUMBERS)?;
+    batches.extend(others.into_iter().filter(|batch| !batches.contains(batch)).collect::<Vec<_>>());
+    batches.truncate(most);
+    Ok(batches)
 }
 
 /// Those of one batch.
 pub fn peek(run: Run, batch: i32) -> Result<Option<Suspects>> {
-    with(|statements| Ok(statements.peek.rows(&[run.number.into(), batch.into()], read)?.into_iter().next()))
+    PEEK.first(&[run.number.into(), batch.into()], read)
 }
 
 /// The same, locked.
 pub fn one(run: Run, batch: i32) -> Result<Option<Suspects>> {
-    with(|statements| Ok(statements.one.rows(&[run.number.into(), batch.into()], read)?.into_iter().next()))
+    ONE.first(&[run.number.into(), batch.into()], read)
 }
 
 impl Suspects {
@@ -221,21 +179,21 @@ impl Suspects {
         let number = Some(self.batch).filter(|number| *number > 0);
         let arguments =
             [run.number.into(), number.into(), self.ids.into(), DatumWithOid::from(self.marks), self.witness.into()];
-        with(|statements| statements.insert.execute(&arguments).map(drop))
+        INSERT.run(&arguments)
     }
 
     /// Notes that the first of the last questions was answered as expected.
     pub fn note_confirmed(&self, run: Run) -> Result<()> {
-        with(|statements| statements.confirm.execute(&[run.number.into(), self.batch.into()]).map(drop))
+        CONFIRM.run(&[run.number.into(), self.batch.into()])
     }
 
     /// Notes that the source has answered otherwise than expected.
     pub fn fail(&self, run: Run) -> Result<()> {
-        with(|statements| statements.fail.execute(&[run.number.into(), self.batch.into()]).map(drop))
+        FAIL.run(&[run.number.into(), self.batch.into()])
     }
 
     pub fn remove(&self, run: Run) -> Result<()> {
-        with(|statements| statements.remove.execute(&[run.number.into(), self.batch.into()]).map(drop))
+        REMOVE.run(&[run.number.into(), self.batch.into()])
     }
 
     /// What becomes of them where they cannot be deleted, because of `why`: they are left, and named.
@@ -404,13 +362,12 @@ pub fn stops(error: &Error) -> bool {
 pub fn see_to(table: &Table, ids: &[String]) -> Result<()> {
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let ids: Vec<String> = readable_keys(table, &ids)?.into_iter().map(|(_, key)| key.text).collect();
-    with(|statements| statements.seen_to.execute(&[table.number.into(), ids.into()]).map(drop))
+    SEEN_TO.run(&[table.number.into(), ids.into()])
 }
 
 fn remember(table: &Table, ids: Vec<String>) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    let arguments = [table.number.into(), ids.into(), stamp_argument(Some(transaction::started()))];
-    with(|statements| statements.vanished.execute(&arguments).map(drop))
+    VANISHED.run(&[table.number.into(), ids.into(), stamp_argument(Some(transaction::started()))])
 }

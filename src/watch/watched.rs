@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use counting::Strategy;
 use pgrx::datum::{DatumWithOid, Interval};
-use pgrx::pg_sys;
 
 use super::probe::Probe;
 use super::safety::Share;
-use crate::backend::identity::acting_as;
-use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::own_table::own_statements;
 use crate::error::{Error, Result};
 use crate::log::run::Run;
 use crate::table::Table;
@@ -50,67 +47,32 @@ pub struct Options {
     pub timeout: Interval,
 }
 
-struct Statements {
-    of: Statement,
-    due: Statement,
-    set: Statement,
-    put_off: Statement,
-    bring_on: Statement,
-    delete: Statement,
-}
-
-thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
-}
-
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            of: Statement::new(
-                "SELECT probe, batch, (max_missing * 1000000)::int4, restore, strategy, (extract(epoch FROM timeout) * 1000)::int8
-                 FROM tombstone.watched WHERE managed = $1",
-                [INT4OID],
-            ),
-            // A pass that is under way is due, whatever the schedule says.
-            due: Statement::new(
-                "SELECT w.managed FROM tombstone.watched w
-                 WHERE w.every IS NOT NULL
-                   AND (w.due_at <= clock_timestamp()
-                        OR EXISTS (SELECT FROM tombstone.run r WHERE r.managed = w.managed AND r.action = 'watch' AND r.ended IS NULL))",
-                [],
-            ),
-            set: Statement::new(
-                "INSERT INTO tombstone.watched (managed, probe, every, batch, max_missing, restore, strategy, timeout)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-                 ON CONFLICT (managed) DO UPDATE SET probe = EXCLUDED.probe, every = EXCLUDED.every, batch = EXCLUDED.batch,
-                     max_missing = EXCLUDED.max_missing, restore = EXCLUDED.restore, strategy = EXCLUDED.strategy,
-                     timeout = EXCLUDED.timeout, due_at = DEFAULT",
-                [INT4OID, TEXTOID, INTERVALOID, INT4OID, NUMERICOID, BOOLOID, TEXTOID, INTERVALOID],
-            ),
-            // Unless somebody has made the next one due since this one began.
-            put_off: Statement::new(
-                "UPDATE tombstone.watched w SET due_at = clock_timestamp() + least(w.every, interval '4000 years')
-                 FROM tombstone.run r
-                 WHERE r.run = $1 AND w.managed = r.managed AND w.every IS NOT NULL AND w.due_at <= r.at",
-                [INT8OID],
-            ),
-            bring_on: Statement::new(
-                "UPDATE tombstone.watched SET due_at = clock_timestamp() WHERE managed = $1 AND every IS NOT NULL",
-                [INT4OID],
-            ),
-            delete: Statement::new(
-                "WITH gone AS (DELETE FROM tombstone.watched WHERE managed = $1 RETURNING managed),
-                      forgotten AS (DELETE FROM tombstone.vanished WHERE managed = $1)
-                 SELECT managed FROM gone",
-                [INT4OID],
-            ),
-        }
-    }
-}
-
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
+own_statements! {
+    OF(INT4) =
+        "SELECT probe, batch, (max_missing * 1000000)::int4, restore, strategy, (extract(epoch FROM timeout) * 1000)::int8
+         FROM tombstone.watched WHERE managed = $1";
+    // A pass that is under way is due, whatever the schedule says.
+    DUE() =
+        "SELECT w.managed FROM tombstone.watched w
+         WHERE w.every IS NOT NULL
+           AND (w.due_at <= clock_timestamp()
+                OR EXISTS (SELECT FROM tombstone.run r WHERE r.managed = w.managed AND r.action = 'watch' AND r.ended IS NULL))";
+    SET(INT4, TEXT, INTERVAL, INT4, NUMERIC, BOOL, TEXT, INTERVAL) =
+        "INSERT INTO tombstone.watched (managed, probe, every, batch, max_missing, restore, strategy, timeout)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (managed) DO UPDATE SET probe = EXCLUDED.probe, every = EXCLUDED.every, batch = EXCLUDED.batch,
+             max_missing = EXCLUDED.max_missing, restore = EXCLUDED.restore, strategy = EXCLUDED.strategy,
+             timeout = EXCLUDED.timeout, due_at = DEFAULT";
+    // Unless somebody has made the next one due since this one began.
+    PUT_OFF(INT8) =
+        "UPDATE tombstone.watched w SET due_at = clock_timestamp() + least(w.every, interval '4000 years')
+         FROM tombstone.run r
+         WHERE r.run = $1 AND w.managed = r.managed AND w.every IS NOT NULL AND w.due_at <= r.at";
+    BRING_ON(INT4) = "UPDATE tombstone.watched SET due_at = clock_timestamp() WHERE managed = $1 AND every IS NOT NULL";
+    DELETE(INT4) =
+        "WITH gone AS (DELETE FROM tombstone.watched WHERE managed = $1 RETURNING managed),
+              forgotten AS (DELETE FROM tombstone.vanished WHERE managed = $1)
+         SELECT managed FROM gone";
 }
 
 /// How `table` is watched; `None`: it is not.
@@ -125,19 +87,15 @@ pub fn manner_of(table: &Table) -> Result<Option<(Manner, usize)>> {
 }
 
 fn row(table: &Table) -> Result<Option<(String, Duration, usize, Manner)>> {
-    let rows = with(|statements| {
-        statements.of.rows(&[table.number.into()], |row| {
-            let timeout = Duration::from_millis(row.get::<i64>(6)?.unwrap_or_default().max(1).unsigned_abs());
-            let manner = Manner {
-                strategy: row.get::<String>(5)?.and_then(|name| Strategy::from_name(&name)).unwrap_or(Strategy::Level),
-                max_missing: row.get::<i32>(3)?.map(|millionths| Share(millionths.unsigned_abs())),
-                restore: row.get(4)?.unwrap_or_default(),
-            };
-            let probe = row.get::<String>(1)?.unwrap_or_default();
-            Ok((probe, timeout, row.get::<i32>(2)?.unwrap_or(1).unsigned_abs() as usize, manner))
-        })
-    })?;
-    Ok(rows.into_iter().next())
+    OF.first(&[table.number.into()], |row| {
+        let timeout = Duration::from_millis(row.get::<i64>(6)?.max(1).unsigned_abs());
+        let manner = Manner {
+            strategy: row.parsed(5, Strategy::from_name)?,
+            max_missing: Some(Share(row.get::<i32>(3)?.unsigned_abs())),
+            restore: row.get(4)?,
+        };
+        Ok((row.get(1)?, timeout, row.get::<i32>(2)?.unsigned_abs() as usize, manner))
+    })
 }
 
 /// The same of one that must be; 42704 where it is not.
@@ -153,7 +111,7 @@ pub fn not_watched(table: &Table) -> Error {
 
 /// The tables, by number, of which a pass is due or under way.
 pub fn due() -> Result<Vec<i32>> {
-    with(|statements| statements.due.rows(&[], |row| Ok(row.get(1)?.unwrap_or_default())))
+    DUE.rows(&[], |row| row.get(1))
 }
 
 /// Watches the table numbered `number` so from now on; a pass is due at once.
@@ -168,20 +126,20 @@ pub fn set(number: i32, options: Options) -> Result<()> {
         options.strategy.name().into(),
         DatumWithOid::from(options.timeout),
     ];
-    with(|statements| statements.set.execute(&arguments).map(drop))
+    SET.run(&arguments)
 }
 
 /// `run`, a pass, is over: puts the next one off for as long as passes lie apart.
 pub fn put_off(run: Run) -> Result<()> {
-    with(|statements| statements.put_off.execute(&[run.number.into()]).map(drop))
+    PUT_OFF.run(&[run.number.into()])
 }
 
 /// The next pass is due now; false where there are no passes.
 pub fn bring_on(number: i32) -> Result<bool> {
-    with(|statements| Ok(statements.bring_on.execute(&[number.into()])? > 0))
+    BRING_ON.any(&[number.into()])
 }
 
 /// Watches the table no more; false where it was not watched.
 pub fn delete(number: i32) -> Result<bool> {
-    with(|statements| Ok(statements.delete.execute(&[number.into()])? > 0))
+    DELETE.any(&[number.into()])
 }
