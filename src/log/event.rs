@@ -1,8 +1,9 @@
-//! Entries of `tombstone.event`: written straight into the table, read in the keeper's name.
+//! Entries of `tombstone.event`: written straight into the table; read, left to the relay and trimmed in the keeper's name. And
+//! `tombstone.undone`: which deletions were undone. Nobody else writes these two.
 
 use std::cell::Cell;
 
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{DatumWithOid, Interval, TimestampWithTimeZone};
 use pgrx::{IntoDatum, pg_sys};
 
 use super::account::Account;
@@ -119,8 +120,34 @@ own_statements! {
     PURGED(INT4, TEXT) =
         "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1";
     LEAVE(INT8_ARRAY, TEXT, BOOL) = "UPDATE tombstone.event SET channel = $2, batched = $3 WHERE seq = ANY ($1)";
+    // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing.
+    TRIM(INT4, TEXT, INTERVAL) =
+        "WITH old AS MATERIALIZED (
+             SELECT seq, xid, op FROM tombstone.event
+             WHERE managed = $1 AND xid < pg_snapshot_xmax($2::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
+         ), deletions AS MATERIALIZED (
+             SELECT DISTINCT old.xid FROM old
+             WHERE old.op = 'delete'
+               AND NOT EXISTS (SELECT FROM tombstone.managed m
+                               JOIN tombstone.event o ON o.managed = m.managed AND o.xid = old.xid AND o.op = 'delete'
+                               WHERE m.event_retention IS NULL OR m.event_retention > $3)
+         ), others AS (
+             DELETE FROM tombstone.event e USING old WHERE e.seq = old.seq AND old.op <> 'delete'
+             RETURNING e.managed, e.seq, e.xid
+         ), deletes AS (
+             DELETE FROM tombstone.event e USING tombstone.managed m, deletions d
+             WHERE e.managed = m.managed AND e.xid = d.xid AND e.op = 'delete'
+             RETURNING e.managed, e.seq, e.xid
+         )
+         SELECT managed, max(seq), (array_agg(xid::text ORDER BY xid DESC))[1]
+         FROM (TABLE others UNION ALL TABLE deletes) gone GROUP BY managed";
     UNDONE(INT8) = "SELECT 1 FROM tombstone.undone WHERE deletion = $1";
     MARK_UNDONE(INT8) = "INSERT INTO tombstone.undone (deletion) VALUES ($1) ON CONFLICT DO NOTHING";
+    // No table remembers anything of them.
+    FORGET_UNDONE() =
+        "DELETE FROM tombstone.undone u
+         WHERE u.at < clock_timestamp() - (SELECT least(max(event_retention), interval '4000 years') FROM tombstone.managed)
+           AND NOT EXISTS (SELECT FROM tombstone.managed WHERE event_retention IS NULL)";
 }
 
 /// How many changes the triggers have noted in this session: tells a door whether they saw its write.
@@ -213,6 +240,26 @@ pub fn is_undone(deletion: i64) -> Result<bool> {
 /// Notes that `deletion` is undone; false where it was already. Waits for another session that is undoing it.
 pub fn mark_undone(deletion: i64) -> Result<bool> {
     MARK_UNDONE.any(&[deletion.into()])
+}
+
+/// What was trimmed of one table: its number, and the last entry and transaction of what is gone.
+pub struct Trimmed {
+    pub managed: i32,
+    pub seq: i64,
+    pub transaction: String,
+}
+
+/// Trims the entries of the table numbered `managed` that `seen`, a pg_snapshot, sees: those of deletions where no table that they
+/// took records of wants them for longer than `retention`, and then in all tables.
+pub fn trim(managed: i32, seen: &str, retention: Interval) -> Result<Vec<Trimmed>> {
+    TRIM.rows(&[managed.into(), seen.into(), retention.into()], |row| {
+        Ok(Trimmed { managed: row.get(1)?, seq: row.get(2)?, transaction: row.get(3)? })
+    })
+}
+
+/// Forgets that deletions were undone of which no table remembers anything.
+pub fn forget_undone() -> Result<()> {
+    FORGET_UNDONE.run(&[])
 }
 
 /// Whether the log remembers that `id` was purged from the table numbered `managed`.

@@ -1,6 +1,6 @@
 //! The log: what happened, to whom it is ascribed, which deletion it belongs to; read as a stream, announced by NOTIFY.
-//! Appends to, reads and trims `tombstone.event`; says in `tombstone.run` what the processes did. Knows managed tables by their
-//! number only.
+//! Its own tables are `tombstone.event` and `undone` (`event`), `tick` and `floor` (`retention`), `relayed` (`relay`) and `run`, which
+//! says what the processes did (`run`). Knows managed tables by their number only.
 
 pub mod account;
 mod cursor;

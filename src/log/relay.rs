@@ -1,6 +1,6 @@
 //! The relay's work: what writers left to it is announced, each entry once, by whoever comes to it: the relay process, a worker's
-//! pass, maintain(). Reads `tombstone.event`, moves the place in `tombstone.relayed`; no managed table is touched, nor anything
-//! that users wrote.
+//! pass, maintain(). Reads `tombstone.event`, moves the place in `tombstone.relayed`, which nobody else writes; no managed table is
+//! touched, nor anything that users wrote.
 //!
 //! The place moves in the transaction that notifies, and only from where it was read: of two who announce the same, one does.
 

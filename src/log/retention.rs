@@ -1,9 +1,12 @@
 //! How long the log remembers. An entry goes when a tick that had it is older than its table's event_retention: what counts
 //! is when an entry could first be read, not when its transaction began. What is gone is remembered as the table's floor,
 //! so that a cursor from before it is refused, and one from after it is not.
+//!
+//! Nobody else writes `tombstone.tick` and `tombstone.floor`. The entries themselves are `event`'s to trim.
 
 use pgrx::datum::{DatumWithOid, Interval};
 
+use super::event;
 use super::snapshot::Snapshot;
 use super::tick::{self, Cursor};
 use crate::backend::own_table::own_statements;
@@ -29,37 +32,11 @@ own_statements! {
     DUE(INTERVAL) =
         "SELECT seen::text FROM tombstone.tick
          WHERE at < clock_timestamp() - least($1, interval '4000 years') ORDER BY tick DESC LIMIT 1";
-    // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing.
-    TRIM(INT4, TEXT, INTERVAL) =
-        "WITH old AS MATERIALIZED (
-             SELECT seq, xid, op FROM tombstone.event
-             WHERE managed = $1 AND xid < pg_snapshot_xmax($2::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
-         ), deletions AS MATERIALIZED (
-             SELECT DISTINCT old.xid FROM old
-             WHERE old.op = 'delete'
-               AND NOT EXISTS (SELECT FROM tombstone.managed m
-                               JOIN tombstone.event o ON o.managed = m.managed AND o.xid = old.xid AND o.op = 'delete'
-                               WHERE m.event_retention IS NULL OR m.event_retention > $3)
-         ), others AS (
-             DELETE FROM tombstone.event e USING old WHERE e.seq = old.seq AND old.op <> 'delete'
-             RETURNING e.managed, e.seq, e.xid
-         ), deletes AS (
-             DELETE FROM tombstone.event e USING tombstone.managed m, deletions d
-             WHERE e.managed = m.managed AND e.xid = d.xid AND e.op = 'delete'
-             RETURNING e.managed, e.seq, e.xid
-         )
-         SELECT managed, max(seq), (array_agg(xid::text ORDER BY xid DESC))[1]
-         FROM (TABLE others UNION ALL TABLE deletes) gone GROUP BY managed";
     RAISE(INT4, TEXT, TEXT, INT8) =
         "INSERT INTO tombstone.floor AS f (managed, seen, last, seq) VALUES ($1, $2::pg_snapshot, $3::xid8, $4)
          ON CONFLICT (managed) DO UPDATE SET seen = EXCLUDED.seen, raised = DEFAULT, seq = greatest(f.seq, EXCLUDED.seq),
              last = CASE WHEN f.last > EXCLUDED.last THEN f.last ELSE EXCLUDED.last END";
     FLOORS(INT4_ARRAY) = "SELECT managed, seen::text, last::text, seq, raised FROM tombstone.floor WHERE managed = ANY ($1)";
-    // No table remembers anything of them.
-    FORGET_UNDONE() =
-        "DELETE FROM tombstone.undone u
-         WHERE u.at < clock_timestamp() - (SELECT least(max(event_retention), interval '4000 years') FROM tombstone.managed)
-           AND NOT EXISTS (SELECT FROM tombstone.managed WHERE event_retention IS NULL)";
 }
 
 /// What has been trimmed of a table's events: of what `seen` sees, up to transaction `last` and number `seq`.
@@ -114,17 +91,15 @@ pub fn store_tick() -> Result<()> {
         STORE.run(&[now.to_pg().into()])?;
     }
     FORGET.run(&[])?;
-    FORGET_UNDONE.run(&[])
+    event::forget_undone()
 }
 
 /// Trims the entries of the table numbered `managed` that are older than `retention`, and with them what the same deletions
 /// took of other tables.
 pub fn trim(managed: i32, retention: Interval) -> Result<()> {
     let Some(due) = DUE.first(&[DatumWithOid::from(retention)], |row| row.get::<String>(1))? else { return Ok(()) };
-    let arguments = [managed.into(), due.clone().into(), retention.into()];
-    let gone = TRIM.rows(&arguments, |row| Ok((row.get::<i32>(1)?, row.get::<i64>(2)?, row.get::<String>(3)?)))?;
-    for (table, seq, last) in gone {
-        RAISE.run(&[table.into(), due.clone().into(), last.into(), seq.into()])?;
+    for gone in event::trim(managed, &due, retention)? {
+        RAISE.run(&[gone.managed.into(), due.as_str().into(), gone.transaction.into(), gone.seq.into()])?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `tombstone.run`: what maintenance and watchers did, and how far what is being done has come. A run's count moves in the
-//! transaction of the batch that it counts. Written in the keeper's name.
+//! transaction of the batch that it counts. Written in the keeper's name, and by nobody else; what the watcher keeps of a run goes
+//! with it when it is forgotten, by its foreign keys.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -33,11 +34,15 @@ own_statements! {
          FROM pg_stat_get_activity(pg_backend_pid()) a
          WHERE r.run = $1 AND r.ended IS NULL AND NOT EXISTS (
              SELECT FROM pg_stat_get_activity(r.pid) o WHERE o.backend_start = r.backend_start AND o.pid <> a.pid)";
-    RELEASE(INT8) = "UPDATE tombstone.run SET pid = NULL, backend_start = NULL WHERE run = $1 AND ended IS NULL";
+    RELEASE(INT8_ARRAY) =
+        "UPDATE tombstone.run SET pid = NULL, backend_start = NULL WHERE run = ANY ($1) AND ended IS NULL";
     NOTE(INT4, TEXT, INT8, TEXT, TEXT) = insert("due, ended, outcome, detail", "$3, clock_timestamp(), $4, $5");
     COUNT(INT8, INT8) = "UPDATE tombstone.run SET records = records + $2 WHERE run = $1";
-    END(INT8, TEXT, TEXT) =
-        "UPDATE tombstone.run SET ended = clock_timestamp(), outcome = $2, detail = $3 WHERE run = $1 AND ended IS NULL";
+    END(INT8_ARRAY, TEXT, TEXT) =
+        "UPDATE tombstone.run SET ended = clock_timestamp(), outcome = $2, detail = $3 WHERE run = ANY ($1) AND ended IS NULL";
+    CLOSE(INT4, TEXT, TEXT) =
+        "UPDATE tombstone.run SET ended = clock_timestamp(), outcome = 'ended', detail = $3
+         WHERE managed = $1 AND action = $2 AND ended IS NULL RETURNING run";
     INTERRUPTED() =
         "UPDATE tombstone.run r SET ended = clock_timestamp(), outcome = 'interrupted', detail = 'its process is gone'
          WHERE r.ended IS NULL AND r.action IN ('expire', 'purge') AND NOT EXISTS (
@@ -90,7 +95,7 @@ impl Run {
 
     /// Leaves it to whoever comes to go on with it.
     pub fn release(&self) -> Result<()> {
-        RELEASE.run(&[self.number.into()])
+        release(vec![self.number])
     }
 
     /// Counts `taken` rows more.
@@ -103,8 +108,23 @@ impl Run {
 
     /// Ends it; false where it has ended.
     pub fn end(&self, outcome: &str, detail: Option<&str>) -> Result<bool> {
-        END.any(&[self.number.into(), outcome.into(), detail.into()])
+        END.any(&[vec![self.number].into(), outcome.into(), detail.into()])
     }
+}
+
+/// Leaves the runs of these numbers to whoever comes to go on with them.
+pub fn release(runs: Vec<i64>) -> Result<()> {
+    RELEASE.run(&[runs.into()])
+}
+
+/// Ends the runs of these numbers that have not ended.
+pub fn end(runs: Vec<i64>, outcome: &str, detail: &str) -> Result<()> {
+    END.run(&[runs.into(), outcome.into(), detail.into()])
+}
+
+/// Ends what runs of `action` the table has under way, because of `why`; returns their numbers.
+pub fn close(managed: i32, action: &str, why: &str) -> Result<Vec<i64>> {
+    CLOSE.rows(&[managed.into(), action.into(), why.into()], |row| row.get(1))
 }
 
 /// Notes that `action` could not even begin.

@@ -1,5 +1,6 @@
 //! `tombstone.inquiry`: how far the runs that ask a source have come. Enough is kept here for any process to go on with a run whose
-//! own has ended, in whichever way. Written in the keeper's name.
+//! own has ended, in whichever way. Written in the keeper's name, and by nobody else. The run itself, its batches and its suspects are in
+//! tables of their own: whoever ends a run here has `log/run`, `stored` and `suspects` write these.
 
 use counting::Strategy;
 use pgrx::datum::DatumWithOid;
@@ -7,9 +8,10 @@ use pgrx::datum::DatumWithOid;
 use super::safety::Share;
 use super::tally::{Cost, REMARKS, Tally};
 use super::watched::Manner;
+use super::{stored, suspects};
 use crate::backend::own_table::{OwnStatement, own_statements};
 use crate::error::Result;
-use crate::log::run::Run;
+use crate::log::run::{self, Run};
 
 /// What a run is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,41 +68,17 @@ own_statements! {
              questions = questions + $6, rounds = rounds + $7, remarks = (remarks || $8)[1:$9], lost = lost + $10
          WHERE run = $1";
     MOVE_TO(INT8, TEXT, TEXT) = "UPDATE tombstone.inquiry SET phase = $2, position = $3 WHERE run = $1";
-    // What earlier runs of the table have left for somebody to look at is old by then. The runs are locked, so that whoever
-    // forgets old ones passes these by, rather than wait for what is deleted with them.
-    CLEAR(INT4) =
-        "WITH earlier AS (SELECT run FROM tombstone.run WHERE managed = $1 AND ended IS NOT NULL FOR KEY SHARE)
-         DELETE FROM tombstone.suspect s USING earlier WHERE s.run = earlier.run";
-    CLEAR_BATCHES(INT8) = "DELETE FROM tombstone.batch WHERE run = $1";
-    CLEAR_SUSPECTS(INT8) = "DELETE FROM tombstone.suspect WHERE run = $1";
-    CLOSE(INT4, TEXT) =
-        "WITH over AS (
-             UPDATE tombstone.run SET ended = clock_timestamp(), outcome = 'ended', detail = $2
-             WHERE managed = $1 AND action = 'watch' AND ended IS NULL RETURNING run),
-         batches AS (DELETE FROM tombstone.batch b USING over WHERE b.run = over.run)
-         DELETE FROM tombstone.suspect s USING over WHERE s.run = over.run";
-    // Passes whose process is gone wait for the next one; what nobody goes on with any more is ended. Those that somebody is about
-    // to change are left to him.
-    TIDY() =
-        "WITH free AS (
-             SELECT r.run, r.action, w.managed IS NOT NULL AS watched
-             FROM tombstone.run r LEFT JOIN tombstone.watched w USING (managed)
-             WHERE r.ended IS NULL
-               AND (r.action = 'watch'
-                    AND (w.managed IS NULL OR r.pid IS NOT NULL AND NOT EXISTS (
-                        SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start))
-                    OR r.action = 'reconcile' AND r.at < clock_timestamp() - interval '30 days')
-             FOR UPDATE OF r SKIP LOCKED
-         ), over AS (
-             SELECT run FROM free WHERE action = 'reconcile' OR NOT watched
-         ), batches AS (
-             DELETE FROM tombstone.batch b USING over WHERE b.run = over.run
-         ), waits AS (
-             UPDATE tombstone.run r SET pid = NULL, backend_start = NULL FROM free f
-             WHERE r.run = f.run AND f.action = 'watch' AND f.watched
-         )
-         UPDATE tombstone.run r SET ended = clock_timestamp(), outcome = 'interrupted', detail = 'nobody has gone on with it'
-         FROM over WHERE r.run = over.run";
+    // The runs that no living process is at, or nobody goes on with; whether there will be another process for it. Those that
+    // somebody is about to change are left to him.
+    FREE() =
+        "SELECT r.run, r.action = 'watch' AND w.managed IS NOT NULL
+         FROM tombstone.run r LEFT JOIN tombstone.watched w USING (managed)
+         WHERE r.ended IS NULL
+           AND (r.action = 'watch'
+                AND (w.managed IS NULL OR r.pid IS NOT NULL AND NOT EXISTS (
+                    SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start))
+                OR r.action = 'reconcile' AND r.at < clock_timestamp() - interval '30 days')
+         FOR UPDATE OF r SKIP LOCKED";
 }
 
 /// What is read of a run under way.
@@ -113,11 +91,6 @@ pub fn begin(run: Run, phase: Phase, manner: &Manner) -> Result<()> {
     let most = manner.max_missing.map(|Share(millionths)| millionths as i32);
     let arguments = [run.number.into(), phase.name().into(), most.into(), manner.strategy.name().into(), manner.restore.into()];
     BEGIN.run(&arguments)
-}
-
-/// What earlier runs of the table numbered `managed` have left for somebody to look at, goes: a pass begins.
-pub fn clear(managed: i32) -> Result<()> {
-    CLEAR.run(&[managed.into()])
 }
 
 /// The inquiry of the run numbered `run`; `None` where there is none, or it has ended.
@@ -189,9 +162,9 @@ pub fn move_to(run: Run, phase: Phase, position: Option<&str>) -> Result<()> {
 /// to. False where it has ended.
 pub fn end(run: Run, outcome: &str, detail: Option<&str>) -> Result<bool> {
     let ended = run.end(outcome, detail)?;
-    CLEAR_BATCHES.run(&[run.number.into()])?;
+    stored::clear(vec![run.number])?;
     if ["done", "ended"].contains(&outcome) {
-        CLEAR_SUSPECTS.run(&[run.number.into()])?;
+        suspects::clear(vec![run.number])?;
     }
     Ok(ended)
 }
@@ -203,10 +176,26 @@ pub fn advice(run: Run) -> String {
 
 /// Ends the pass of the table numbered `managed`, if one is under way, because of `why`.
 pub fn close_pass(managed: i32, why: &str) -> Result<()> {
-    CLOSE.run(&[managed.into(), why.into()])
+    let over = run::close(managed, "watch", why)?;
+    if over.is_empty() {
+        return Ok(());
+    }
+    stored::clear(over.clone())?;
+    suspects::clear(over)
 }
 
-/// Sees to the runs whose processes are gone, and to those that nobody goes on with.
+/// Sees to the runs whose processes are gone, and to those that nobody goes on with: passes wait for the next process, what nobody goes
+/// on with any more is ended.
 pub fn tidy() -> Result<()> {
-    TIDY.run(&[])
+    let free = FREE.rows(&[], |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)))?;
+    let numbered = |waits: bool| free.iter().filter(|run| run.1 == waits).map(|run| run.0).collect::<Vec<_>>();
+    let (wait, over) = (numbered(true), numbered(false));
+    if !wait.is_empty() {
+        run::release(wait)?;
+    }
+    if !over.is_empty() {
+        run::end(over.clone(), "interrupted", "nobody has gone on with it")?;
+        stored::clear(over)?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The watcher: what has an outside source deleted? Asks it after records through a probe, finds the missing with `counting`, and
 //! soft-deletes here what is not there any more; restores what is there again. Reads and writes managed tables through their
-//! layout, as their owners; `tombstone.watched`, `inquiry`, `batch`, `suspect` and `vanished` are its own.
+//! layout, as their owners. Its own tables are `tombstone.watched` (`watched`), `inquiry` (`inquiry`), `batch` (`stored`), `suspect`
+//! (`suspects`) and `vanished` (`vanished`).
 //!
 //! Three roads lead through the same steps: passes of a worker or of CALL maintain() (in `worker/maintenance/watching/`, a
 //! transaction a step), `reconcile` (all in one transaction), and `outside` (an outside client asks, step by step).
@@ -26,4 +27,5 @@ pub mod safety;
 pub mod stored;
 pub mod suspects;
 pub mod tally;
+pub mod vanished;
 pub mod watched;

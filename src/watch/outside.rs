@@ -19,7 +19,7 @@ use super::stored::{self, Stored};
 use super::suspects::{self, Last, Rights, Suspects};
 use super::tally::{Cost, Tally};
 use super::watched::{self, DEFAULT_BATCH, DEFAULT_MANNER};
-use super::{retry, revival};
+use super::{retry, revival, vanished};
 use crate::backend::own_table::own_statements;
 use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
@@ -83,7 +83,7 @@ fn reconcile_open(
         let most = batch.map(batch_size).transpose()?.map_or(usual, |batch| batch.unsigned_abs() as usize);
         let records = Records::of(ids);
         let manner = confirmed(manner, confirm, &records)?;
-        revival::forget_old(table.number)?;
+        vanished::forget_old(table.number)?;
         let run = Run::begin_waiting(table.number, "reconcile", records.count(&table)?)?;
         inquiry::begin(run, Phase::Missing, &manner)?;
         if manner.restore {

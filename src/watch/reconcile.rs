@@ -14,7 +14,7 @@ use super::pages::{Pages, Records};
 use super::suspects::{self, Rights, Suspects};
 use super::tally::Tally;
 use super::watched::{self, Watched};
-use super::{retry, revival};
+use super::{retry, revival, vanished};
 use crate::backend::process;
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::rehearse;
@@ -66,7 +66,7 @@ fn reconcile(
             return Err(cannot_ask_anew());
         }
         let manner = confirmed(manner, confirm, &records)?;
-        revival::forget_old(table.number)?;
+        vanished::forget_old(table.number)?;
         let run = Run::begin(table.number, "reconcile", records.count(&table)?)?;
         inquiry::begin(run, Phase::Missing, &manner)?;
         let watched = Watched { probe, batch, manner };
@@ -211,7 +211,7 @@ impl Asking {
             _ if is_rehearsal || name != "done" => self.found.into_iter().try_for_each(|suspects| suspects.store(run))?,
             _ if self.tally.kept + self.tally.lost > 0 => (),
             Records::Named(ids) => suspects::see_to(&self.table, ids)?,
-            Records::All => inquiry::clear(self.table.number)?,
+            Records::All => suspects::clear_earlier(self.table.number)?,
         }
         let Tally { asked, missing, cost, .. } = self.tally;
         inquiry::add(run, self.tally)?;

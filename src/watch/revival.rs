@@ -1,14 +1,13 @@
-//! What watchers have deleted, and whether the source has it again. `tombstone.vanished` is the list; who is on it and no tombstone
-//! of a watcher's any more (restored, purged, deleted anew by somebody) is struck off. Written in the keeper's name.
+//! What watchers have deleted, and whether the source has it again: then it is restored, through the table's layout, as its owner. The
+//! list is kept by `vanished`; who is on it and no tombstone of a watcher's any more (restored, purged, deleted anew by somebody) is
+//! struck off.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use pgrx::datum::TimestampWithTimeZone;
-
 use super::suspects::{Rights, stops};
 use super::tally::Tally;
-use crate::backend::own_table::{Row, own_statements};
+use super::vanished::{self, Vanished};
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::live::Marked;
 use crate::lifecycle::layout::{self, Standing};
@@ -18,40 +17,17 @@ use crate::log::account::{self, Account, Cause};
 use crate::table::Table;
 use crate::table::key::Key;
 
-/// An entry of the list.
-#[derive(Debug, Clone)]
-struct Vanished {
-    id: String,
-    /// That of its tombstone.
-    stamp: i64,
-}
-
-own_statements! {
-    PAGE(INT4, TEXT, INT8).planned_each_time() =
-        "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3";
-    AMONG(INT4, TEXT_ARRAY) =
-        "SELECT id, deleted_at FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2) ORDER BY id";
-    FORGET(INT4, TEXT_ARRAY) = "DELETE FROM tombstone.vanished WHERE managed = $1 AND id = ANY ($2)";
-    FORGET_OLD(INT4) =
-        "DELETE FROM tombstone.vanished v USING tombstone.managed m
-         WHERE v.managed = $1 AND m.managed = $1 AND v.deleted_at < clock_timestamp() - least(m.retention, interval '4000 years')";
-}
-
-fn read(row: Row) -> Result<Vanished> {
-    Ok(Vanished { id: row.get(1)?, stamp: row.get::<TimestampWithTimeZone>(2)?.into_inner() })
-}
-
 /// The next tombstones to ask after, at most `most`, after `position`; and the id that the list has been read up to, `None` at its
 /// end.
 pub fn page(table: &Table, position: Option<&str>, most: usize) -> Result<(Vec<Marked>, Option<String>)> {
-    let entries = PAGE.rows(&[table.number.into(), position.into(), (most as i64).into()], read)?;
+    let entries = vanished::page(table.number, position, most)?;
     let end = entries.last().map(|entry| entry.id.clone());
     Ok((tombstones(table, entries)?.into_iter().map(to_be_asked).collect(), end))
 }
 
 /// Those of `ids` that are tombstones of a watcher's.
 pub fn among(table: &Table, ids: Vec<String>) -> Result<Vec<Marked>> {
-    let entries = AMONG.rows(&[table.number.into(), ids.into()], read)?;
+    let entries = vanished::among(table.number, ids)?;
     Ok(tombstones(table, entries)?.into_iter().map(to_be_asked).collect())
 }
 
@@ -69,7 +45,7 @@ fn tombstones(table: &Table, entries: Vec<Vanished>) -> Result<Vec<Vanished>> {
     };
     let stand: HashSet<usize> = places.iter().zip(standings).filter_map(is_tombstone).collect();
     let (stay, go): (Vec<_>, Vec<_>) = entries.into_iter().enumerate().partition(|(place, _)| stand.contains(place));
-    forget(table, go.into_iter().map(|(_, entry)| entry.id).collect())?;
+    vanished::forget(table.number, go.into_iter().map(|(_, entry)| entry.id).collect())?;
     Ok(stay.into_iter().map(|(_, entry)| entry).collect())
 }
 
@@ -79,7 +55,7 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
     if ids.is_empty() {
         return Ok(tally);
     }
-    let entries = tombstones(table, AMONG.rows(&[table.number.into(), ids.into()], read)?)?;
+    let entries = tombstones(table, vanished::among(table.number, ids)?)?;
     let mut by_stamp: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     entries.into_iter().for_each(|entry| by_stamp.entry(entry.stamp).or_default().push(entry.id));
     for (stamp, ids) in by_stamp {
@@ -105,22 +81,10 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
             tally.remark(format!("\"{id}\" is in the source again, and was not restored: {why}"));
         }
         tally.restored += back.len() as u64;
-        forget(table, back)?;
+        vanished::forget(table.number, back)?;
     }
     if tally.restored > 0 && !table.redactions.is_empty() {
         tally.remark("what redaction blanked of the restored is gone".into());
     }
     Ok(tally)
-}
-
-/// Strikes off the list of the table numbered `managed` what its retention has purged by now.
-pub fn forget_old(managed: i32) -> Result<()> {
-    FORGET_OLD.run(&[managed.into()])
-}
-
-fn forget(table: &Table, ids: Vec<String>) -> Result<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    FORGET.run(&[table.number.into(), ids.into()])
 }

@@ -1,5 +1,5 @@
 //! `tombstone.batch`: batches that outlive a process. Those that an outside client is being asked about, with his answers so far; and
-//! those of a pass that have failed, and are to be asked about again. Written in the keeper's name.
+//! those of a pass that have failed, and are to be asked about again. Written in the keeper's name, and by nobody else.
 
 use counting::{Search, Strategy};
 use pgrx::datum::DatumWithOid;
@@ -35,6 +35,7 @@ own_statements! {
     START_OVER(INT8, INT4) =
         "UPDATE tombstone.batch SET answers = '{}', attempt = attempt + 1 WHERE run = $1 AND batch = $2";
     REMOVE(INT8, INT4) = "DELETE FROM tombstone.batch WHERE run = $1 AND batch = $2";
+    CLEAR(INT8_ARRAY) = "DELETE FROM tombstone.batch WHERE run = ANY ($1)";
     ANY(INT8) = "SELECT 1 FROM tombstone.batch WHERE run = $1 LIMIT 1";
 }
 
@@ -83,6 +84,11 @@ pub fn one(run: Run, batch: i32) -> Result<Option<Stored>> {
 /// A batch is settled or given up.
 pub fn remove(run: Run, batch: i32) -> Result<()> {
     REMOVE.run(&[run.number.into(), batch.into()])
+}
+
+/// The runs of these numbers are over: their batches go.
+pub fn clear(runs: Vec<i64>) -> Result<()> {
+    CLEAR.run(&[runs.into()])
 }
 
 /// Whether the run has any.

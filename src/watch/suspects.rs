@@ -3,7 +3,7 @@
 //! alone. Both must be answered with one. So a search that a source that changed meanwhile has misled is found out; so is a source that is
 //! down, or that some of those who answer find empty: 0 is a wrong answer to either.
 //!
-//! `tombstone.suspect` keeps them until then, also for somebody to look at. Written in the keeper's name.
+//! `tombstone.suspect` keeps them until then, also for somebody to look at. Written in the keeper's name, and by nobody else.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -16,11 +16,10 @@ use super::batch::Batch;
 use super::probe::{Answer, Probe};
 use super::stored::from_anywhere;
 use super::tally::{Cost, Tally};
+use super::vanished;
 use super::watched::Manner;
 use crate::backend::identity::caller;
 use crate::backend::own_table::{Row, own_statements};
-use crate::backend::stamp::stamp_argument;
-use crate::backend::transaction;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::live::{self, Live};
 use crate::lifecycle::layout::{self, Lock};
@@ -101,15 +100,17 @@ own_statements! {
     FAIL(INT8, INT4) =
         "UPDATE tombstone.suspect SET attempt = attempt + 1, confirmed_at = NULL WHERE run = $1 AND batch = $2";
     REMOVE(INT8, INT4) = "DELETE FROM tombstone.suspect WHERE run = $1 AND batch = $2";
-    SEEN_TO(INT4, TEXT_ARRAY) =
-        "WITH earlier AS (SELECT run FROM tombstone.run WHERE managed = $1 AND ended IS NOT NULL FOR KEY SHARE)
-         DELETE FROM tombstone.suspect s USING earlier
-         WHERE s.run = earlier.run
-           AND NOT EXISTS (SELECT FROM unnest(s.ids) i WHERE i NOT IN (SELECT unnest($2)))";
-    VANISHED(INT4, TEXT_ARRAY, TIMESTAMPTZ) =
-        "INSERT INTO tombstone.vanished (managed, id, deleted_at) SELECT $1, unnest($2), $3
-         ON CONFLICT (managed, id) DO UPDATE SET deleted_at = EXCLUDED.deleted_at";
+    CLEAR(INT8_ARRAY) = "DELETE FROM tombstone.suspect WHERE run = ANY ($1)";
+    CLEAR_EARLIER(INT4) = format!("{EARLIER} WHERE s.run = earlier.run");
+    SEEN_TO(INT4, TEXT_ARRAY) = format!(
+        "{EARLIER} WHERE s.run = earlier.run AND NOT EXISTS (SELECT FROM unnest(s.ids) i WHERE i NOT IN (SELECT unnest($2)))"
+    );
 }
+
+/// What begins a statement that deletes suspects of a table's runs that have ended. The runs are locked, so that whoever forgets old
+/// ones passes these by, rather than wait for what is deleted with them.
+const EARLIER: &str = "WITH earlier AS (SELECT run FROM tombstone.run WHERE managed = $1 AND ended IS NOT NULL FOR KEY SHARE)
+                       DELETE FROM tombstone.suspect s USING earlier";
 
 /// For so long a confirmation counts.
 const IS_CONFIRMED: &str = "confirmed_at > clock_timestamp() - interval '5 min'";
@@ -311,7 +312,7 @@ impl Suspects {
         }
         let deleted = delete(table, run, candidates, rights, &mut tally)?;
         if manner.restore {
-            remember(table, deleted)?;
+            vanished::remember(table.number, deleted)?;
         }
         Ok(tally)
     }
@@ -358,16 +359,19 @@ pub fn stops(error: &Error) -> bool {
     error.says_triggers_slept() || error.is_lock_timeout()
 }
 
+/// The runs of these numbers are over, and there is nothing of them to be looked at.
+pub fn clear(runs: Vec<i64>) -> Result<()> {
+    CLEAR.run(&[runs.into()])
+}
+
+/// What earlier runs of the table numbered `managed` have left for somebody to look at, is old: all of it is asked after anew.
+pub fn clear_earlier(managed: i32) -> Result<()> {
+    CLEAR_EARLIER.run(&[managed.into()])
+}
+
 /// Somebody has seen to these records: the batches of which earlier runs of the table have left no others to be looked at, go.
 pub fn see_to(table: &Table, ids: &[String]) -> Result<()> {
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let ids: Vec<String> = readable_keys(table, &ids)?.into_iter().map(|(_, key)| key.text).collect();
     SEEN_TO.run(&[table.number.into(), ids.into()])
-}
-
-fn remember(table: &Table, ids: Vec<String>) -> Result<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    VANISHED.run(&[table.number.into(), ids.into(), stamp_argument(Some(transaction::started()))])
 }

@@ -1,4 +1,4 @@
-//! `tombstone.watched`: which managed tables are watched, and how. Read and written in the keeper's name.
+//! `tombstone.watched`: which managed tables are watched, and how. Written in the keeper's name, and by nobody else.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use pgrx::datum::{DatumWithOid, Interval};
 
 use super::probe::Probe;
 use super::safety::Share;
+use super::vanished;
 use crate::backend::own_table::own_statements;
 use crate::error::{Error, Result};
 use crate::log::run::Run;
@@ -69,10 +70,7 @@ own_statements! {
          FROM tombstone.run r
          WHERE r.run = $1 AND w.managed = r.managed AND w.every IS NOT NULL AND w.due_at <= r.at";
     BRING_ON(INT4) = "UPDATE tombstone.watched SET due_at = clock_timestamp() WHERE managed = $1 AND every IS NOT NULL";
-    DELETE(INT4) =
-        "WITH gone AS (DELETE FROM tombstone.watched WHERE managed = $1 RETURNING managed),
-              forgotten AS (DELETE FROM tombstone.vanished WHERE managed = $1)
-         SELECT managed FROM gone";
+    DELETE(INT4) = "DELETE FROM tombstone.watched WHERE managed = $1";
 }
 
 /// How `table` is watched; `None`: it is not.
@@ -141,5 +139,7 @@ pub fn bring_on(number: i32) -> Result<bool> {
 
 /// Watches the table no more; false where it was not watched.
 pub fn delete(number: i32) -> Result<bool> {
-    DELETE.any(&[number.into()])
+    let was_watched = DELETE.any(&[number.into()])?;
+    vanished::forget_all(number)?;
+    Ok(was_watched)
 }

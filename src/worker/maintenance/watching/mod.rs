@@ -26,10 +26,10 @@ use crate::watch::inquiry::{self, Inquiry, Phase};
 use crate::watch::pages::Pages;
 use crate::watch::probe::Probe;
 use crate::watch::stored;
-use crate::watch::suspects::{Rights, Suspects};
+use crate::watch::suspects::{self, Rights, Suspects};
 use crate::watch::tally::Tally;
 use crate::watch::watched::{self, Watched};
-use crate::watch::{retry, revival};
+use crate::watch::{retry, revival, vanished};
 
 /// As runs have it.
 pub const ACTION: &str = "watch";
@@ -473,8 +473,8 @@ fn restored(table: &Rc<Table>, batch: &Batch) -> Result<Tally> {
 }
 
 fn begin_anew(table: &Table, watched: &Watched) -> Result<Option<Run>> {
-    inquiry::clear(table.number)?;
-    revival::forget_old(table.number)?;
+    suspects::clear_earlier(table.number)?;
+    vanished::forget_old(table.number)?;
     let due = table.evaluating(|| live::count(table))?.unsigned_abs();
     let run = Run::begin_alone(table.number, ACTION, due)?;
     let phase = if watched.manner.restore { Phase::Reappeared } else { Phase::Missing };
