@@ -115,3 +115,96 @@ impl Row<'_> {
         u64::try_from(number).map_err(|_| Error::misread(format!("column {column} is {number}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+    use std::{fs, io};
+
+    /// The files that write each own table.
+    type Writers = BTreeMap<String, BTreeSet<String>>;
+
+    /// What a statement that writes begins with, up to the table's name, and what appends past SQL does.
+    const WRITES: [&str; 8] = [
+        "INSERT INTO tombstone.",
+        "UPDATE tombstone.",
+        "UPDATE ONLY tombstone.",
+        "DELETE FROM tombstone.",
+        "DELETE FROM ONLY tombstone.",
+        "MERGE INTO tombstone.",
+        "TRUNCATE tombstone.",
+        "relation::append( c\"",
+    ];
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    /// Every file below `folder`, by its path from the root.
+    fn files(folder: &str) -> io::Result<Vec<String>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(root().join(folder))? {
+            let entry = entry?;
+            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                files.extend(self::files(&path)?);
+            } else if Path::new(&path).extension().is_some_and(|kind| kind == "rs" || kind == "sql") {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+
+    /// The tables that `text`, of a file in Rust or SQL, writes; its tests do not count.
+    fn written_by(text: &str) -> BTreeSet<String> {
+        let is_comment = |line: &&str| ["//", "--"].iter().any(|mark| line.trim_start().starts_with(mark));
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let code: Vec<&str> = text.lines().filter(|line| !is_comment(line)).flat_map(str::split_whitespace).collect();
+        let code = code.join(" ").replace("append(c\"", "append( c\"");
+        let name =
+            |after: &str| after.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default().to_string();
+        let all = WRITES.iter().flat_map(|write| code.match_indices(write).map(|(at, write)| name(&code[at + write.len()..])));
+        all.filter(|table| !table.is_empty()).collect()
+    }
+
+    fn writers() -> io::Result<Writers> {
+        let mut writers = Writers::new();
+        for file in [files("src")?, files("sql")?].concat() {
+            for table in written_by(&fs::read_to_string(root().join(&file))?) {
+                writers.entry(table).or_default().insert(file.clone());
+            }
+        }
+        Ok(writers)
+    }
+
+    /// What docs/architecture.md says: the table in the first column, and in the second each file that has a name in quotes.
+    fn documented() -> io::Result<Writers> {
+        let text = fs::read_to_string(root().join("docs/architecture.md"))?;
+        let section = text.lines().skip_while(|line| *line != "## Who writes which own table").skip(1);
+        let rows = section.take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with("| `"));
+        let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_string).collect::<BTreeSet<_>>();
+        let row = |line: &str| {
+            let cells: Vec<&str> = line.split('|').collect();
+            Some((
+                quoted(cells.get(1)?).pop_first()?,
+                quoted(cells.get(2)?).into_iter().filter(|name| name.contains('/')).collect(),
+            ))
+        };
+        Ok(rows.filter_map(row).collect())
+    }
+
+    #[test]
+    fn each_own_table_is_written_where_the_docs_say() -> io::Result<()> {
+        assert_eq!(writers()?, documented()?, "left: what src/ and sql/ do; right: what docs/architecture.md says");
+        Ok(())
+    }
+
+    #[test]
+    fn what_writes_is_found() {
+        let text =
+            "let sql = \"WITH gone AS (DELETE FROM\n    tombstone.one o USING tombstone.four) UPDATE tombstone.two SET\";
+            // UPDATE tombstone.five\n  relation::append(\n c\"three\", &[]); SELECT FROM tombstone.six FOR UPDATE";
+        assert_eq!(written_by(text), ["one", "two", "three"].map(String::from).into());
+    }
+}
