@@ -12,14 +12,12 @@ use super::row::{RowOf, Rows};
 use crate::backend::executor;
 use crate::backend::transaction::{current_subtransaction, with_snapshot};
 use crate::error::{Error, Result};
+use crate::lifecycle::whole::MOST_RECORDS;
 use crate::lifecycle::{cascade, hold};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::{self, Change, Entry};
 use crate::log::notify::{self, Announce};
 use crate::table::{Kind, Table};
-
-/// A batch is logged as one row; beyond this many records a new one begins.
-pub const MOST_RECORDS: usize = 8192;
 
 /// How far back to look for a batch to join: stamps may alternate within a statement.
 const OPEN_BATCHES: usize = 4;

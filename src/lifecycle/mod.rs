@@ -18,6 +18,7 @@ mod undo;
 mod undo_binned;
 mod value_states;
 pub mod version_choice;
+pub mod whole;
 
 use std::rc::Rc;
 

@@ -7,20 +7,19 @@ use pgrx::{Spi, pg_sys};
 use crate::backend::ident::{ident, literal, qualified};
 use crate::backend::identity::acting_as;
 use crate::error::{Error, Result};
-use crate::table::OwnColumns;
 use crate::table::catalog::{self, Attribute, Relation};
 use crate::table::options::Options;
+use crate::table::triggers::truncate_guard;
+use crate::table::{OwnColumns, derived_name};
 
 /// What the name of a bin adds to that of its table; its open partition adds OPEN to that.
 const SUFFIX: &str = "_tombstone";
-pub const OPEN: &str = "_open";
-/// The longest name that Postgres keeps, in bytes.
-const LONGEST: usize = pg_sys::NAMEDATALEN as usize - 1;
+const OPEN: &str = "_open";
 
 /// Makes the bin of `table`; returns its OID.
 pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
     refuse_unfit_names(table)?;
-    let (name, open) = (name_of(&table.name, SUFFIX), name_of(&table.name, &format!("{SUFFIX}{OPEN}")));
+    let (name, open) = (derived_name(&table.name, SUFFIX), derived_name(&table.name, &format!("{SUFFIX}{OPEN}")));
     refuse_used_names(table, &[&name, &open])?;
     let own = |name: &str| ident(&OwnColumns::name_beside(name, |name| table.attribute(name).is_some()));
     let columns = table.attributes_in_order().into_iter().map(definition);
@@ -42,22 +41,6 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
     )?;
     storages(table, &bin)?;
     catalog::oid_of(&table.schema, &name)?.ok_or_else(|| Error::not_ready(format!("archive {bin} was not made")))
-}
-
-/// The trigger that sees TRUNCATE of one partition: statement triggers are not copied to partitions.
-pub fn truncate_guard(partition: &str) -> String {
-    format!(
-        "CREATE TRIGGER zz_tombstone_truncate BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"
-    )
-}
-
-/// A name derived from `table`'s, cut where it would be too long.
-pub fn name_of(table: &str, suffix: &str) -> String {
-    let mut keep = table.len().min(LONGEST - suffix.len());
-    while !table.is_char_boundary(keep) {
-        keep -= 1;
-    }
-    format!("{}{suffix}", &table[..keep])
 }
 
 /// A column of the bin: the table's own, without what makes sense for a live row only.

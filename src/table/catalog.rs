@@ -85,8 +85,6 @@ struct Statements {
     announcing: Statement,
     archive: Statement,
     of_archive: Statement,
-    set_archive: Statement,
-    archives: Statement,
     parts: Statement,
 }
 
@@ -197,15 +195,6 @@ impl Statements {
             holds: Statement::new("SELECT pg_catalog.count(*)::pg_catalog.text FROM tombstone.held WHERE managed = $1", [INT4OID]),
             archive: Statement::new("SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND archive IS NOT NULL", [OIDOID]),
             of_archive: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE archive = $1", [OIDOID]),
-            set_archive: Statement::new(
-                "UPDATE tombstone.managed SET archive = $2, layout = CASE WHEN $2 IS NULL THEN 'in_place' ELSE 'archive' END,
-                        deleted_at = $3::name WHERE relation = $1",
-                [OIDOID, OIDOID, TEXTOID],
-            ),
-            archives: Statement::new(
-                "SELECT m.relation::oid FROM tombstone.managed m JOIN pg_catalog.pg_class c ON c.oid = m.archive ORDER BY m.managed",
-                [],
-            ),
             // A partition's bounds, as their text says: it has been written, and is read, under the same settings.
             parts: Statement::new(
                 "SELECT c.oid, (b.bounds)[1]::timestamptz, (b.bounds)[2]::timestamptz
@@ -368,12 +357,6 @@ pub fn archive_of(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
 pub fn table_of_archive(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
     let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
     with(|statements| Ok(statements.of_archive.rows(&[relation.into()], oid)?.into_iter().flatten().next()))
-}
-
-/// The managed tables whose layout is archive, by number.
-pub fn archived() -> Result<Vec<pg_sys::Oid>> {
-    let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
-    with(|statements| Ok(statements.archives.rows(&[], oid)?.into_iter().flatten().collect()))
 }
 
 /// The partitions of a bin, and their bounds.

@@ -27,7 +27,7 @@ pub use catalog::{
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};
-pub use tombstones::{Bin, OwnColumns, Tombstones};
+pub use tombstones::{Bin, OwnColumns, Tombstones, derived_name};
 pub use value::ColumnType;
 
 use crate::backend::ident::{ident, qualified};

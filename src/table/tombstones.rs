@@ -130,6 +130,16 @@ impl Bin {
     }
 }
 
+/// A name made of that of a table and a suffix, cut where Postgres would cut it.
+pub fn derived_name(table: &str, suffix: &str) -> String {
+    let longest = pg_sys::NAMEDATALEN as usize - 1;
+    let mut keep = table.len().min(longest - suffix.len());
+    while !table.is_char_boundary(keep) {
+        keep -= 1;
+    }
+    format!("{}{suffix}", &table[..keep])
+}
+
 impl Table {
     /// That the row of `alias` is a live record, as an SQL condition.
     pub fn is_live(&self, alias: &str) -> String {

@@ -8,3 +8,10 @@ pub const RETURN_TRIGGER: &str = "zz_tombstone_return";
 
 /// What the names of guards begin with; the managed table's number follows.
 pub const GUARD: &str = "zz_tombstone_partition_of_";
+
+/// The trigger that sees TRUNCATE of one partition of a bin: statement triggers are not copied to partitions.
+pub fn truncate_guard(partition: &str) -> String {
+    format!(
+        "CREATE TRIGGER zz_tombstone_truncate BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"
+    )
+}

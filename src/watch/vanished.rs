@@ -4,9 +4,9 @@
 use pgrx::datum::TimestampWithTimeZone;
 
 use crate::backend::own_table::{Row, own_statements};
+use crate::backend::stamp::stamp_argument;
 use crate::backend::transaction;
 use crate::error::Result;
-use crate::backend::stamp::stamp_argument;
 
 /// An entry of the list.
 #[derive(Debug, Clone)]

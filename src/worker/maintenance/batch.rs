@@ -16,6 +16,7 @@ use crate::backend::relation::{LockFor, lock};
 use crate::backend::spool::Spool;
 use crate::backend::subtransaction::attempt_for_now;
 use crate::error::{Error, Result};
+use crate::lifecycle::layout::archive::parts;
 use crate::lifecycle::layout::{self, DueRow};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::lifecycle::{hold, seen};
@@ -72,6 +73,32 @@ pub fn look(number: i32, relation: pg_sys::Oid, action: Action) -> Result<Look> 
             }
             (due, _) => Ok(Look::Due(Run::begin(number, action.name(), due)?, rows)),
         }
+    })
+}
+
+/// Of the purge of a table with an archive: closes the open partition if it is time, or drops one that is due as a whole, in one
+/// transaction; whether there may be more of it to do.
+pub fn tend_parts(number: i32, relation: pg_sys::Oid) -> Result<bool> {
+    in_our_settings(|| {
+        lock(relation, LockFor::Reading);
+        let Some((terms, rule)) = wanted(number, Action::Purge)? else { return Ok(false) };
+        let table = by_oid(relation)?;
+        let Some(bin) = table.bin() else { return Ok(false) };
+        let account = Account { cause: Action::Purge.cause(), reason: None, undoes: None };
+        let tend = || -> Result<bool> {
+            // Where a number of records is the limit, they are counted and taken one by one.
+            if terms.max_purge.is_none()
+                && let Some(part) = parts::due(bin, &rule.after)?
+                && let Some(rows) = table.evaluating(|| parts::drop_part(&table, bin, part))?
+            {
+                let run = Run::begin(number, Action::Purge.name(), rows)?;
+                run.count(rows)?;
+                run.end("done", Some("a partition was dropped"))?;
+                return Ok(true);
+            }
+            table.evaluating(|| parts::close(bin, &rule.after))
+        };
+        account::on(account, tend)
     })
 }
 

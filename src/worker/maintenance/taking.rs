@@ -105,6 +105,7 @@ impl Chore for Taking {
 impl Taking {
     fn look(&mut self) -> Result<Option<Rest>> {
         self.host.show(&format!("looking what is to be {} in {}", self.action.participle(), self.name));
+        self.tend_parts()?;
         let began = Instant::now();
         let look = self.host.transaction(|| batch::look(self.number, self.relation, self.action));
         let (now, looked_for) = (Instant::now(), began.elapsed());
@@ -129,6 +130,19 @@ impl Taking {
                 Err(error)
             }
         }
+    }
+
+    /// What can be had of an archive without looking at its rows. Whoever is in the way has it done another time.
+    fn tend_parts(&self) -> Result<()> {
+        while self.action == Action::Purge {
+            match self.host.transaction(|| batch::tend_parts(self.number, self.relation)) {
+                Ok(true) => (),
+                Ok(false) => break,
+                Err(error) if error.is_transient() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, mut taking: UnderWay, until: Instant) -> Result<Option<Rest>> {

@@ -1,0 +1,167 @@
+//! The partitions of a bin, whose number follows use. Rows land in the open one, which takes whatever no other does; once its oldest
+//! row is a width old it is closed: it becomes a partition of its own, and an empty one is open. No DELETE waits for a partition to
+//! be made. What is due as a whole is dropped as a whole.
+
+use std::ffi::CStr;
+
+use pgrx::datum::{DatumWithOid, Interval, TimestampWithTimeZone};
+use pgrx::{Spi, pg_sys};
+
+use crate::backend::ident::{ident, literal, qualified};
+use crate::backend::identity::with_settings;
+use crate::backend::query::Statement;
+use crate::backend::relation::{LockFor, lock};
+use crate::backend::stamp::stamp_argument;
+use crate::error::Result;
+use crate::lifecycle::hold;
+use crate::lifecycle::rows::{Clause, Rows};
+use crate::lifecycle::whole;
+use crate::log::account;
+use crate::log::event::Change;
+use crate::log::notify::{self, Announce};
+use crate::table::{Bin, Table, name_of};
+
+/// Whoever deletes waits no longer than this for a partition to be closed or dropped; else it is done another time.
+const SHORT: [(&CStr, &CStr); 1] = [(c"lock_timeout", c"100ms")];
+
+/// A retention is told apart in so many partitions.
+const PARTS_IN_A_RETENTION: i64 = 30;
+const HOUR: i64 = 3_600_000_000;
+const DAY: i64 = 24 * HOUR;
+
+/// How old the oldest row of the open partition may become, in microseconds: an hour at least, a month at most.
+pub fn width(retention: &Interval) -> i64 {
+    let days = i64::from(retention.months()) * 30 + i64::from(retention.days());
+    let whole = days.saturating_mul(DAY).saturating_add(retention.micros());
+    (whole / PARTS_IN_A_RETENTION).clamp(HOUR, 30 * DAY)
+}
+
+thread_local! {
+    static NOW: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) LEAST($1, '4000 years'::pg_catalog.interval)",
+        [pg_sys::INTERVALOID],
+    )));
+}
+
+/// The moment that is now, and the one before which what was deleted is due.
+fn now_and_limit(retention: &Interval) -> Result<(i64, i64)> {
+    let stamp = |at: Option<TimestampWithTimeZone>| at.map_or(i64::MIN, |at| at.into_inner());
+    let found =
+        NOW.with(|statement| statement.rows(&[(*retention).into()], |row| Ok((stamp(row.get(1)?), stamp(row.get(2)?)))))?;
+    Ok(found.into_iter().next().unwrap_or((i64::MIN, i64::MIN)))
+}
+
+/// Closes the open partition where its oldest row is a width old; whether it did. With the rights of the table's owner.
+pub fn close(bin: &Bin, retention: &Interval) -> Result<bool> {
+    let Some(open) = bin.parts.iter().find(|part| part.bounds.is_none()) else { return Ok(false) };
+    let (now, _) = now_and_limit(retention)?;
+    let (schema, name) = name_of(open.oid);
+    let (part, deletion, stamp) = (qualified(&schema, &name), bin.own.deletion.sql(), bin.own.deleted_at.sql());
+    // The first deletion is the oldest, or nearly: numbers are drawn in the order of deleting.
+    let first = stamps(&format!("SELECT {stamp}, {stamp} FROM {part} ORDER BY {deletion} LIMIT 1"))?;
+    if first.is_none_or(|(first, _)| first > now.saturating_sub(width(retention))) {
+        return Ok(false);
+    }
+    with_settings(&SHORT, || {
+        lock(bin.oid, LockFor::Ending);
+        let (now, _) = now_and_limit(retention)?;
+        let from = bin.parts.iter().filter_map(|part| part.bounds.map(|(_, until)| until)).max();
+        let found = stamps(&format!("SELECT pg_catalog.min({stamp}), pg_catalog.max({stamp}) FROM {part}"))?;
+        // A row that is older than what was closed before is of a transaction that began before: it is due first.
+        let Some((oldest, newest)) = found.filter(|(oldest, _)| from.is_none_or(|from| *oldest >= from)) else {
+            return Ok(false);
+        };
+        let until = now.max(newest + 1);
+        let bounds = (from.unwrap_or(oldest), until);
+        reattach(bin, (&schema, &name), bounds)?;
+        Ok(true)
+    })
+}
+
+fn stamps(sql: &str) -> Result<Option<(i64, i64)>> {
+    let stamp = |at: Option<TimestampWithTimeZone>| at.map(|at| at.into_inner());
+    let rows = Statement::new(sql, []).rows(&[], |row| Ok(stamp(row.get(1)?).zip(stamp(row.get(2)?))))?;
+    Ok(rows.into_iter().flatten().next())
+}
+
+/// Makes the open partition one with bounds, and a new one the open one. The bin is locked.
+fn reattach(bin: &Bin, (schema, name): (&str, &str), (from, until): (i64, i64)) -> Result<()> {
+    let (from, until) = (text_of(from)?, text_of(until)?);
+    let digits: String = until.chars().filter(char::is_ascii_digit).take(14).collect();
+    let closed = crate::table::derived_name(name.strip_suffix("_open").unwrap_or(name), &format!("_until_{digits}"));
+    let (open, closed_sql) = (qualified(schema, name), qualified(schema, &closed));
+    let commands = [
+        format!("ALTER TABLE {} DETACH PARTITION {open}", bin.sql()),
+        format!("ALTER TABLE {open} RENAME TO {}", ident(&closed)),
+        format!(
+            "ALTER TABLE {} ATTACH PARTITION {closed_sql} FOR VALUES FROM ({}) TO ({})",
+            bin.sql(),
+            literal(&from),
+            literal(&until)
+        ),
+        format!("CREATE TABLE {open} PARTITION OF {} DEFAULT", bin.sql()),
+        crate::table::triggers::truncate_guard(&open),
+    ];
+    commands.iter().try_for_each(|command| Ok(Spi::run(command)?))
+}
+
+fn text_of(stamp: i64) -> Result<String> {
+    let statement = Statement::new("SELECT pg_catalog.timezone('UTC', $1)::pg_catalog.text || '+00'", [pg_sys::TIMESTAMPTZOID]);
+    const PLAIN: [(&CStr, &CStr); 1] = [(c"DateStyle", c"ISO, YMD")];
+    let rows = with_settings(&PLAIN, || statement.rows(&[stamp_argument(Some(stamp))], |row| Ok(row.get::<String>(1)?)))?;
+    Ok(rows.into_iter().flatten().next().unwrap_or_default())
+}
+
+/// A partition all of whose rows are due.
+pub fn due(bin: &Bin, retention: &Interval) -> Result<Option<pg_sys::Oid>> {
+    let (_, limit) = now_and_limit(retention)?;
+    let is_due = |part: &&crate::table::tombstones::Part| part.bounds.is_some_and(|(_, until)| until <= limit);
+    Ok(bin.parts.iter().filter(is_due).min_by_key(|part| part.bounds.map(|(from, _)| from)).map(|part| part.oid))
+}
+
+/// Drops a partition, and says of each of its records that it is purged; `None` where a record in it is on hold. With the rights of
+/// the table's owner.
+pub fn drop_part(table: &Table, bin: &Bin, part: pg_sys::Oid) -> Result<Option<u64>> {
+    with_settings(&SHORT, || {
+        lock(bin.oid, LockFor::Ending);
+        let (schema, name) = name_of(part);
+        let part_sql = qualified(&schema, &name);
+        if holds_held(table, &part_sql)? {
+            return Ok(None);
+        }
+        let announce = Announce::of_option(&table.notify);
+        let log = |entry| notify::log(&entry, &account::current(), announce, &table.channel);
+        let rows = whole::each_entry(table, part, Change::Purge, log)?;
+        Spi::run(&format!("DROP TABLE {part_sql}"))?;
+        Ok(Some(rows))
+    })
+}
+
+fn holds_held(table: &Table, part: &str) -> Result<bool> {
+    let held = hold::all_held(table)?;
+    if held.is_empty() {
+        return Ok(false);
+    }
+    let keys = held.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
+    let rows = Rows::Records(&keys);
+    let Clause { from, condition, types, .. } = rows.clause(table);
+    let arguments: Vec<DatumWithOid> = rows.arguments(table);
+    let statement = Statement::new(format!("SELECT 1 FROM {part} AS t, {from} WHERE {condition} LIMIT 1"), types);
+    Ok(statement.execute(&arguments)? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Partitions are neither too many nor too wide, whatever the retention.
+        #[test]
+        fn a_width_is_from_an_hour_to_a_month(months in 0i32..1200, days in 0i32..40_000, micros in 0i64..DAY) {
+            if let Ok(retention) = Interval::new(months, days, micros) {
+                prop_assert!((HOUR..=30 * DAY).contains(&width(&retention)));
+            }
+        }
+    }
+}
