@@ -19,6 +19,7 @@ type Around = (fn(&Command), fn(&Command));
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     static COMMAND: Cell<Option<pg_sys::CommandId>> = const { Cell::new(None) };
+    static OF_FOREIGN_KEY: Cell<bool> = const { Cell::new(false) };
     static AT_END: Cell<Option<fn(u32)>> = const { Cell::new(None) };
     static AROUND: Cell<Option<Around>> = const { Cell::new(None) };
     static PREVIOUS_RUN: Cell<pg_sys::ExecutorRun_hook_type> = const { Cell::new(None) };
@@ -51,6 +52,11 @@ pub fn depth() -> u32 {
     DEPTH.get().max(1)
 }
 
+/// Whether the statement that is running is a foreign key's own: one that leaves its AFTER triggers to whoever caused it.
+pub fn is_of_foreign_key() -> bool {
+    OF_FOREIGN_KEY.get()
+}
+
 /// How deep the next statement that is run from here will be.
 pub fn next_depth() -> u32 {
     DEPTH.get() + 1
@@ -70,6 +76,7 @@ pub unsafe fn deleted_it_itself(deleted: pg_sys::HeapTuple) -> bool {
 struct Deeper {
     depth: u32,
     command: Option<pg_sys::CommandId>,
+    of_foreign_key: bool,
 }
 
 impl Deeper {
@@ -77,11 +84,13 @@ impl Deeper {
     /// `query` was started by the executor and not ended.
     unsafe fn into(query: *mut pg_sys::QueryDesc) -> Self {
         // SAFETY: by contract of this function.
-        Self::by(Some(unsafe { (*(*query).estate).es_output_cid }))
+        let (command, flags) = unsafe { ((*(*query).estate).es_output_cid, (*(*query).estate).es_top_eflags as u32) };
+        Self::by(Some(command), flags & pg_sys::EXEC_FLAG_SKIP_TRIGGERS != 0)
     }
 
-    fn by(command: Option<pg_sys::CommandId>) -> Self {
-        let found = Deeper { depth: DEPTH.get(), command: COMMAND.replace(command) };
+    fn by(command: Option<pg_sys::CommandId>, of_foreign_key: bool) -> Self {
+        let of_foreign_key = OF_FOREIGN_KEY.replace(of_foreign_key);
+        let found = Deeper { depth: DEPTH.get(), command: COMMAND.replace(command), of_foreign_key };
         DEPTH.set(found.depth + 1);
         found
     }
@@ -91,6 +100,7 @@ impl Drop for Deeper {
     fn drop(&mut self) {
         DEPTH.set(self.depth);
         COMMAND.set(self.command);
+        OF_FOREIGN_KEY.set(self.of_foreign_key);
     }
 }
 
@@ -166,7 +176,7 @@ unsafe extern "C-unwind" fn on_utility(
     // SAFETY: a utility statement, read; and hands on exactly what the hook was given.
     let copies = unsafe {
         let copies = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_CopyStmt;
-        let _deeper = copies.then(|| Deeper::by(None));
+        let _deeper = copies.then(|| Deeper::by(None, false));
         match PREVIOUS_UTILITY.get() {
             Some(previous) => {
                 guarded(|| previous(statement, text, read_only_tree, context, parameters, environment, receiver, completion))

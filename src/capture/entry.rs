@@ -7,7 +7,7 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{pg_guard, pg_sys};
 
 use super::shape::{OfLayout, shape_of};
-use super::{archive, in_place, moved, truncate};
+use super::{archive, in_place, moved, truncate, unlinked};
 use crate::backend::executor;
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
@@ -62,6 +62,7 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
     unsafe {
         expect(trigger, pg_sys::TRIGGER_EVENT_UPDATE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE)?;
         let shape = shape_of(trigger.tg_relation)?;
+        unlinked::note(&shape, trigger.tg_trigtuple, trigger.tg_newtuple, (*trigger.tg_relation).rd_att)?;
         match &shape.layout {
             OfLayout::InPlace(marks) => in_place::on_update(&shape, marks, trigger),
             OfLayout::Archive(_) => archive::on_update(&shape, trigger),

@@ -9,8 +9,10 @@ mod pending;
 mod row;
 mod shape;
 mod truncate;
+mod unlinked;
 
 use crate::backend::{executor, transaction};
+use crate::lifecycle::unlinked as kept;
 use crate::log::{deletion, notify};
 
 /// Hooks the capture to the ends of statements and transactions; called at load.
@@ -27,12 +29,14 @@ pub fn init() {
         ended: || {
             moved::forget(0);
             pending::forget_all();
+            kept::forget_all();
             deletion::forget();
             notify::forget();
         },
         rolled_back: |subtransaction| {
             moved::forget(0);
             pending::forget_from(subtransaction);
+            kept::forget_from(subtransaction);
             deletion::forget_from(subtransaction);
             notify::forget_from(subtransaction);
         },

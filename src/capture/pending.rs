@@ -13,7 +13,7 @@ use crate::backend::executor;
 use crate::backend::transaction::{current_subtransaction, with_snapshot};
 use crate::error::{Error, Result};
 use crate::lifecycle::whole::MOST_RECORDS;
-use crate::lifecycle::{cascade, hold};
+use crate::lifecycle::{cascade, hold, unlinked};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::{self, Change, Entry};
 use crate::log::notify::{self, Announce};
@@ -178,6 +178,7 @@ pub fn settle_above(depth: u32) {
         return;
     }
     let _settling = Settling::new();
+    unlinked::keep().map_err(ErrorReport::from).unwrap_or_report();
     while let Some((place, batch)) = take_above(depth) {
         settle(place, batch).map_err(ErrorReport::from).unwrap_or_report();
     }

@@ -14,6 +14,7 @@ use super::archive::Target;
 use super::in_place::Marks;
 use super::pending::{Noted, note};
 use super::row::RowOf;
+use super::unlinked::Reference;
 use crate::error::{Error, Result};
 use crate::log::event::Change;
 use crate::table::{self, Column, ColumnType, Kind, Table, Tombstones};
@@ -28,6 +29,8 @@ pub struct Shape {
     /// Where the kind stands, if it is a column.
     kind: Option<NonZeroUsize>,
     pub layout: OfLayout,
+    /// Foreign keys whose columns are overwritten when a parent is deleted.
+    pub references: Vec<Reference>,
 }
 
 /// What a layout's triggers need to know of a relation.
@@ -94,6 +97,7 @@ impl Shape {
                 _ => None,
             },
             layout,
+            references: Reference::all(&table, row)?,
             table,
         })
     }
@@ -123,19 +127,30 @@ impl Shape {
     ) -> Result<()> {
         // SAFETY: by contract of this function.
         unsafe {
-            let value = |position| heap_getattr_raw(tuple, position, row).ok_or_else(|| self.nameless());
-            let id = self.id.iter().map(|position| value(*position)).collect::<Result<Vec<_>>>()?;
-            let version = match &self.version {
-                Some((position, kind)) => Some(kind.integer(value(*position)?)),
-                None => None,
-            };
-            let id = self.table.key_text(&id);
+            let (id, version) = self.identity(tuple, row)?;
             let row = RowOf { tuple: kind_of, shape: row, kind: self.kind.as_ref() };
             let binned = match (&self.layout, change) {
                 (OfLayout::Archive(target), Some(Change::SoftDelete { .. })) => Some(target),
                 _ => None,
             };
             note(&self.table, Noted { change, id, version, row, by_foreign_key, binned })
+        }
+    }
+
+    /// The id and the version of a row.
+    ///
+    /// # Safety
+    /// `tuple` is of descriptor `row`, which is of this shape.
+    pub unsafe fn identity(&self, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> Result<(String, Option<i64>)> {
+        // SAFETY: by contract of this function.
+        unsafe {
+            let value = |position| heap_getattr_raw(tuple, position, row).ok_or_else(|| self.nameless());
+            let id = self.id.iter().map(|position| value(*position)).collect::<Result<Vec<_>>>()?;
+            let version = match &self.version {
+                Some((position, kind)) => Some(kind.integer(value(*position)?)),
+                None => None,
+            };
+            Ok((self.table.key_text(&id), version))
         }
     }
 

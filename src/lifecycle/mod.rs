@@ -16,6 +16,7 @@ mod soft_delete_many;
 mod state;
 mod undo;
 mod undo_binned;
+pub mod unlinked;
 mod value_states;
 pub mod version_choice;
 pub mod whole;

@@ -311,7 +311,8 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
     let ours =
         |select: fn(&ForeignKey) -> pg_sys::Oid| keys.iter().filter(|key| select(key) == oid).cloned().collect::<Vec<_>>();
     let children = ours(|key| key.parent);
-    let parents = ours(|key| key.child).into_iter().filter(|key| key.on_delete != OnDelete::Wait).collect();
+    let references = ours(|key| key.child);
+    let parents = references.iter().filter(|key| key.on_delete != OnDelete::Wait).cloned().collect();
     Ok(Some(Table {
         number,
         oid,
@@ -327,6 +328,7 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         channel: Rc::from(options.channel.as_str()),
         children,
         parents,
+        references,
         statements: RefCell::default(),
         schema: relation.schema.clone(),
         name: relation.name.clone(),

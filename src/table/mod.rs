@@ -94,6 +94,8 @@ pub struct Table {
     pub children: Vec<ForeignKey>,
     /// Foreign keys of this table that refer to other managed ones.
     pub parents: Vec<ForeignKey>,
+    /// The same with those whose ON DELETE overwrites this table's columns.
+    pub references: Vec<ForeignKey>,
     statements: RefCell<HashMap<Purpose, Rc<Statement>>>,
 }
 

@@ -22,6 +22,11 @@ pub fn meaning<T>(act: impl FnOnce() -> T) -> T {
     act()
 }
 
+/// Whether the statement that is running follows from one that purges, or is it.
+pub fn is_meant_above() -> bool {
+    MEANT.get().is_some_and(|depth| depth <= executor::depth())
+}
+
 /// Whether the statement whose triggers are firing purges.
 pub fn is_meant() -> bool {
     MEANT.get().is_some_and(|depth| depth == executor::depth())

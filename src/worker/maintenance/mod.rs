@@ -24,6 +24,7 @@ use self::watching::Watching;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::lifecycle::rule::{Action, Rule};
+use crate::lifecycle::unlinked;
 use crate::log::{relay, retention, run};
 use crate::settings;
 use crate::table::{Terms, all_managed, by_oid, terms};
@@ -173,7 +174,7 @@ impl Maintenance {
     /// Trims the log's events of these tables by event_retention: each table in a transaction of its own.
     fn trim(&self, is_meant: impl Fn(i32) -> bool) -> Result<()> {
         self.host.show("trimming the log");
-        self.tell_untrimmed(self.host.transaction(|| in_our_settings(run::prune)))?;
+        self.tell_untrimmed(self.host.transaction(|| in_our_settings(|| run::prune().and_then(|()| unlinked::forget_old()))))?;
         for table in self.host.transaction(all_managed)?.into_iter().filter(|table| is_meant(table.number)) {
             let Some(event_retention) = table.event_retention else { continue };
             let trimmed = self.host.transaction_of_any_length(|| {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::cascade::{self, Referred};
 use crate::lifecycle::layout::returning;
 use crate::lifecycle::rows::{Clause, Rows};
+use crate::lifecycle::unlinked;
 use crate::log::account::{self, Cause};
 use crate::table::key::Key;
 use crate::table::{Bin, OnDelete, Table, by_oid};
@@ -66,6 +67,7 @@ pub fn all(deletion: i64, lots: &[Lot]) -> Result<Vec<u64>> {
             back[*i] = rows;
         }
     }
+    unlinked::put_back(deletion, lots)?;
     Ok(back)
 }
 
