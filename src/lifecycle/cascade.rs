@@ -41,6 +41,11 @@ pub fn counting<T>(act: impl FnOnce() -> T) -> (T, u64) {
     (value, FOLLOWED.replace(before))
 }
 
+/// So many records have come back by foreign key in the same statement as what they refer to.
+pub fn note_followed(records: u64) {
+    FOLLOWED.set(FOLLOWED.get() + records);
+}
+
 /// Does what follows from `change` to the records `ids` of `table`.
 pub fn follow(table: &Table, change: Change, ids: &[String]) -> Result<()> {
     let cause = account::current().cause;

@@ -88,7 +88,9 @@ impl Binned {
         }
         let mut conflicts = self.refused()?;
         if !conflicts.is_empty() || attempt(|| self.all()).is_err() {
-            conflicts.extend(rehearse(|| self.found_by_trying())?);
+            let refused: HashSet<(pg_sys::Oid, String)> = conflicts.iter().map(|one| (one.table.oid, one.id.clone())).collect();
+            let found = rehearse(|| self.found_by_trying())?;
+            conflicts.extend(found.into_iter().filter(|one| !refused.contains(&(one.table.oid, one.id.clone()))));
         }
         Ok(self.lines(&conflicts))
     }
@@ -115,7 +117,8 @@ impl Binned {
             }
             if !by_cascade && table.owners.is_some() {
                 let owned = owners::owned_of(table, keys, Some(self.deletion))?;
-                for (key, _) in keys.iter().zip(owned).filter(|(_, owned)| !owned) {
+                let others = |(key, owned): &(&Key, bool)| !owned && !on_hold.contains(&key.text);
+                for (key, _) in keys.iter().zip(owned).filter(others) {
                     conflicts.push(conflict(key, "denied", Error::denied("the record is not yours")));
                 }
             }
@@ -190,6 +193,7 @@ impl Binned {
             if let Some((_, first, _)) = of_table.first() {
                 let others = match of_table.len() - 1 {
                     0 => String::new(),
+                    1 => ", and 1 record more".to_string(),
                     others => format!(", and {others} records more"),
                 };
                 let error = Error::foreign_key(format!("blocked by {blocker}: its parent does not come back{others}"));

@@ -1,7 +1,7 @@
 //! The bin of a table with layout archive: made by manage(), kept by unmanage(). Everything here is done in the name of the table's
 //! owner, who owns the bin.
 
-use pgrx::spi::quote_identifier;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use pgrx::{Spi, pg_sys};
 
 use crate::backend::ident::{ident, literal, qualified};
@@ -87,13 +87,16 @@ fn refuse_unfit_names(table: &Relation) -> Result<()> {
 fn refuse_used_names(table: &Relation, names: &[&str]) -> Result<()> {
     for name in names {
         if catalog::oid_of(&table.schema, name)?.is_some() {
-            return Err(Error::duplicate(format!("there is a table {} already", qualified(&table.schema, name)))
-                .detail(format!("The tombstones of {} are to go to a table of that name.", table.title()))
-                .hint(format!(
-                    "Rename it, or drop it if nobody needs what is in it: ALTER TABLE {}.{} RENAME TO …;",
-                    quote_identifier(&table.schema),
-                    quote_identifier(name)
-                )));
+            return Err(Error::duplicate(format!(
+                "there is a table {} already",
+                quote_qualified_identifier(table.schema.as_str(), *name)
+            ))
+            .detail(format!("The tombstones of {} are to go to a table of that name.", table.title()))
+            .hint(format!(
+                "Rename it, or drop it if nobody needs what is in it: ALTER TABLE {}.{} RENAME TO …;",
+                quote_identifier(&table.schema),
+                quote_identifier(name)
+            )));
         }
     }
     Ok(())

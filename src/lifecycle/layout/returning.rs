@@ -1,6 +1,7 @@
 //! Rows on their way from a bin back to their table: what the triggers they pass have to know of it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 use pgrx::pg_sys;
 
@@ -14,7 +15,8 @@ struct Returning {
     depth: u32,
     /// How many have passed the last trigger so far.
     passed: u64,
-    rows: Reader,
+    /// The rows as they are to come, from one reader and then the next.
+    rows: VecDeque<Reader>,
 }
 
 thread_local! {
@@ -45,7 +47,7 @@ pub fn takes_out() -> bool {
 
 /// Runs `act`, whose next statement inserts these rows, all that it gets of a table in their order: each table by its number, with
 /// the stamp its rows had. Returns with its value how many of each have passed.
-pub fn inserting<T>(rows: Vec<(i32, i64, Reader)>, act: impl FnOnce() -> T) -> (T, Vec<u64>) {
+pub fn inserting<T>(rows: Vec<(i32, i64, VecDeque<Reader>)>, act: impl FnOnce() -> T) -> (T, Vec<u64>) {
     let before = RETURNING.with_borrow(Vec::len);
     let _restore = Restore(before, TAKES_OUT.replace(false));
     let depth = executor::next_depth();
@@ -77,7 +79,9 @@ pub fn is_under_way(table: i32) -> bool {
 pub fn next(table: i32) -> Option<i64> {
     with(table, |one| {
         one.passed += 1;
-        one.rows.advance();
+        while one.rows.front_mut().is_some_and(|reader| !reader.advance()) {
+            one.rows.pop_front();
+        }
         one.stamp
     })
 }
@@ -88,5 +92,5 @@ pub fn next(table: i32) -> Option<i64> {
 /// `tuple` is of descriptor `row`.
 pub unsafe fn as_it_was(table: i32, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
     // SAFETY: by contract of this function.
-    with(table, |one| unsafe { one.rows.put_into(tuple, row) }).unwrap_or(tuple)
+    with(table, |one| one.rows.front().map(|reader| unsafe { reader.put_into(tuple, row) })).flatten().unwrap_or(tuple)
 }

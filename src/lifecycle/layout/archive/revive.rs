@@ -16,6 +16,7 @@ use crate::lifecycle::rows::{Clause, Rows};
 use crate::lifecycle::unlinked;
 use crate::log::account::{self, Cause};
 use crate::table::key::Key;
+use crate::table::triggers::RETURN_TRIGGER;
 use crate::table::{Bin, OnDelete, Table, by_oid};
 
 /// Which tombstones of one deletion.
@@ -55,7 +56,13 @@ pub fn with_what_fell(deletion: i64, lot: Lot) -> Result<u64> {
             }
         }
     }
-    Ok(all(deletion, &lots)?.first().copied().unwrap_or(0))
+    let back = all(deletion, &lots)?;
+    // What was written in one statement with the first lot came back on the same account, and not by foreign key.
+    let with_first = in_order(&lots).into_iter().find(|group| group.contains(&0)).unwrap_or_default();
+    if lots.first().is_some_and(|lot| lot.by_cascade != Some(true)) {
+        cascade::note_followed(with_first.into_iter().filter(|i| *i > 0).map(|i| back[i]).sum());
+    }
+    Ok(back.first().copied().unwrap_or(0))
 }
 
 /// Brings back these lots; returns how many rows of each came back.
@@ -128,50 +135,72 @@ impl Lot {
     }
 }
 
+/// What comes back into one table: the rows of each of its lots, one after the other.
+struct Returning<'a> {
+    table: &'a Table,
+    bin: &'a Bin,
+    stamp: i64,
+    lots: Vec<(usize, Stash)>,
+}
+
+impl Returning<'_> {
+    /// The statement that inserts them, each lot under its name.
+    fn insert(&self) -> String {
+        let columns = self.bin.columns.iter().map(|column| column.sql()).collect::<Vec<_>>().join(", ");
+        let rows = self.lots.iter().map(|(i, _)| format!("SELECT {columns} FROM {}", ident(&name(*i))));
+        let rows = rows.collect::<Vec<_>>().join(" UNION ALL ");
+        format!("INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE {rows}", self.table.sql())
+    }
+
+    fn rows(&self) -> u64 {
+        self.lots.iter().map(|(_, stash)| stash.rows()).sum()
+    }
+}
+
 /// Brings back lots whose tables refer to each other, or one.
 fn together(deletion: i64, lots: &[&Lot]) -> Result<Vec<u64>> {
-    let mut taken = Vec::with_capacity(lots.len());
-    for lot in lots {
-        let stamp = lot.stamp(deletion)?;
-        taken.push((stamp, lot.take(deletion)?));
-    }
-    let there: Vec<(usize, &Lot, i64, &Stash)> = lots
-        .iter()
-        .zip(&taken)
-        .enumerate()
-        .filter_map(|(i, (lot, (stamp, stash)))| Some((i, *lot, *stamp, stash.as_ref()?)))
-        .collect();
+    let tables = taken_out(deletion, lots)?;
     let mut back = vec![0; lots.len()];
-    let Some((last, before)) = there.split_last() else { return Ok(back) };
-    let insert = |(i, lot, _, _): &(usize, &Lot, i64, &Stash)| -> Result<String> {
-        let columns = lot.bin()?.columns.iter().map(|column| column.sql()).collect::<Vec<_>>().join(", ");
-        Ok(format!(
-            "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {}",
-            lot.table.sql(),
-            ident(&name(*i))
-        ))
-    };
-    let first = before.iter().map(|lot| Ok(format!("w{} AS ({})", lot.0, insert(lot)?))).collect::<Result<Vec<_>>>()?;
+    let Some((last, before)) = tables.split_last() else { return Ok(back) };
+    let first = before.iter().enumerate().map(|(i, table)| format!("w{i} AS ({})", table.insert())).collect::<Vec<_>>();
     let with = if first.is_empty() { String::new() } else { format!("WITH {} ", first.join(", ")) };
-    let sql = format!("{with}{}", insert(last)?);
-    let named: Vec<(String, &Stash)> = there.iter().map(|(i, _, _, stash)| (name(*i), *stash)).collect();
-    let rows = there.iter().map(|(_, lot, stamp, stash)| (lot.table.number, *stamp, stash.reader())).collect();
+    let sql = format!("{with}{}", last.insert());
+    let stashes = || tables.iter().flat_map(|table| &table.lots);
+    let named: Vec<(String, &Stash)> = stashes().map(|(i, stash)| (name(*i), stash)).collect();
+    let readers = |table: &Returning| table.lots.iter().map(|(_, stash)| stash.reader()).collect();
+    let rows = tables.iter().map(|table| (table.table.number, table.stamp, readers(table))).collect();
     // What somebody deleted comes back with the rights of whoever asks; what fell with it, with its owner's, as it went.
     let write = || stash::run(&sql, &named);
     let (written, passed) =
         returning::inserting(rows, || match (lots.iter().all(|lot| lot.by_cascade == Some(true)), account::current().cause) {
             (false, _) => write(),
-            (true, Cause::Undo) => last.1.table.as_owner(write),
-            (true, _) => account::as_cascade(|| last.1.table.as_owner(write)),
+            (true, Cause::Undo) => last.table.as_owner(write),
+            (true, _) => account::as_cascade(|| last.table.as_owner(write)),
         });
     written?;
-    for ((i, lot, _, stash), passed) in there.iter().zip(passed) {
-        if passed < stash.rows() {
-            return Err(cancelled(&lot.table, stash.rows() - passed));
+    for (table, passed) in tables.iter().zip(passed) {
+        if passed < table.rows() {
+            return Err(cancelled(table.table, table.rows() - passed));
         }
-        back[*i] = passed;
+    }
+    for (i, stash) in stashes() {
+        back[*i] = stash.rows();
     }
     Ok(back)
+}
+
+/// The rows of these lots, out of their bins, by table; without those that have none.
+fn taken_out<'a>(deletion: i64, lots: &[&'a Lot]) -> Result<Vec<Returning<'a>>> {
+    let mut tables: Vec<Returning> = Vec::new();
+    for (i, lot) in lots.iter().enumerate() {
+        let stamp = lot.stamp(deletion)?;
+        let Some(stash) = lot.take(deletion)? else { continue };
+        match tables.iter_mut().find(|table| table.table.oid == lot.table.oid) {
+            Some(table) => table.lots.push((i, stash)),
+            None => tables.push(Returning { table: &lot.table, bin: lot.bin()?, stamp, lots: vec![(i, stash)] }),
+        }
+    }
+    Ok(tables)
 }
 
 /// What SQL calls the rows of a lot. No table can have that name, as Postgres keeps what begins with pg_temp for itself.
@@ -179,11 +208,29 @@ fn name(i: usize) -> String {
     format!("tombstone returning {i}")
 }
 
+thread_local! {
+    static BEFORE_INSERT: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(tgname), ', ' ORDER BY tgname) FROM pg_catalog.pg_trigger
+         WHERE tgrelid = $1 AND tgtype & 7 = 7 AND tgenabled <> 'D' AND tgname <> $2::pg_catalog.name",
+        [pg_sys::OIDOID, pg_sys::TEXTOID],
+    )));
+}
+
 /// 55000: the rows are on their way, and do not arrive.
 fn cancelled(table: &Table, rows: u64) -> Error {
-    Error::not_ready(format!("{rows} records of table {} did not come back", table.title()))
-        .detail("A BEFORE INSERT trigger of the table returned NULL for them, or its triggers did not fire.")
-        .hint("Disable that trigger, or ENABLE the triggers of the table, then try again.")
+    let arguments = [table.oid.into(), RETURN_TRIGGER.into()];
+    let names = BEFORE_INSERT.with(|statement| statement.rows(&arguments, |row| Ok(row.get::<String>(1)?)));
+    let names = names.ok().and_then(|names| names.into_iter().flatten().next());
+    let rows = if rows == 1 { "a record".to_string() } else { format!("{rows} records") };
+    let error = Error::not_ready(format!("{rows} of table {} did not come back", table.title()));
+    match names {
+        Some(names) => error
+            .detail(format!("A trigger that fires before INSERT cancelled the write: {names}."))
+            .hint("Such a trigger returns NULL. Disable it, then try again."),
+        None => error
+            .detail("The table's own triggers did not fire: they are disabled, or session_replication_role is replica.")
+            .hint(format!("ALTER TABLE {} ENABLE TRIGGER USER; RESET session_replication_role;", table.title())),
+    }
 }
 
 /// The places of the lots, parents before children; those whose tables refer to each other in a circle, or are one table, together.
