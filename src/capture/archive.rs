@@ -118,7 +118,7 @@ impl Target {
         lock(oid, LockFor::Writing);
         // SAFETY: locked, so it stays as it is; its descriptor is copied to memory that lasts.
         let part = unsafe {
-            let relation = pg_sys::try_table_open(oid, pg_sys::NoLock as i32);
+            let relation = pg_sys::try_relation_open(oid, pg_sys::NoLock as i32);
             if relation.is_null() {
                 return Err(no_partition(table, &self.bin));
             }

@@ -34,6 +34,7 @@ pub struct Shape {
 }
 
 /// What a layout's triggers need to know of a relation.
+#[allow(clippy::large_enum_variant, reason = "one for each relation, kept")]
 pub enum OfLayout {
     InPlace(Marks),
     Archive(Target),

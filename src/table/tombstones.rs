@@ -9,6 +9,7 @@ use crate::backend::ident::qualified;
 use crate::error::{Error, Result};
 
 /// Where the tombstones of a managed table are. Whoever depends on it has to say what holds for each.
+#[allow(clippy::large_enum_variant, reason = "one for each table, kept")]
 #[derive(Debug, Clone)]
 pub enum Tombstones {
     /// Layout in_place: in the table. This column is NULL while a record is live.

@@ -134,7 +134,10 @@ impl Taking {
 
     /// What can be had of an archive without looking at its rows. Whoever is in the way has it done another time.
     fn tend_parts(&self) -> Result<()> {
-        while self.action == Action::Purge {
+        if self.action != Action::Purge {
+            return Ok(());
+        }
+        loop {
             match self.host.transaction(|| batch::tend_parts(self.number, self.relation)) {
                 Ok(true) => (),
                 Ok(false) => break,
