@@ -16,7 +16,7 @@ use crate::lifecycle::whole::MOST_RECORDS;
 use crate::lifecycle::{cascade, hold, unlinked};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::{self, Change, Entry};
-use crate::log::notify::{self, Announce};
+use crate::log::notify;
 use crate::table::{Kind, Table};
 
 /// How far back to look for a batch to join: stamps may alternate within a statement.
@@ -265,7 +265,7 @@ fn logged(mut batch: Batch) -> Result<Option<Batch>> {
 }
 
 fn log(table: &Table, entry: &Entry, account: &Account) -> Result<()> {
-    notify::log(entry, account, Announce::of_option(&table.notify), &table.channel)
+    notify::log(entry, account, table.announce, &table.channel)
 }
 
 /// The transaction ended: nothing is pending any more.

@@ -17,25 +17,7 @@ use super::payload::{MOST_BYTES, Payload, arrays, told_apart};
 use crate::backend::notify::send;
 use crate::backend::transaction::{current_subtransaction, with_snapshot};
 use crate::error::Result;
-
-/// How a table's events are announced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Announce {
-    Record,
-    Batch,
-    Never,
-}
-
-impl Announce {
-    /// What the option `notify` says.
-    pub fn of_option(notify: &str) -> Announce {
-        match notify {
-            "record" => Announce::Record,
-            "batch" => Announce::Batch,
-            _ => Announce::Never,
-        }
-    }
-}
+use crate::table::Announce;
 
 /// The relay, as the processes know it: theirs is the room above.
 pub struct Relay {

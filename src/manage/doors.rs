@@ -118,7 +118,7 @@ fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> 
     };
     let number = catalog::insert(relation.oid, &options, archive)?;
     triggers::attach(number, &relation, archive)?;
-    if options.events == options::ALL_EVENTS {
+    if options.follows_creates() {
         triggers::follow_creates(&relation, true)?;
     }
     forget_all(relation.oid)?;
@@ -156,8 +156,8 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         }
         catalog::update(relation.oid, &options)?;
         catalog::rename_in_holds(number, before.id.as_deref().unwrap_or_default(), options.id.as_deref().unwrap_or_default())?;
-        if options.events != before.events {
-            triggers::follow_creates(&relation, options.events == options::ALL_EVENTS)?;
+        if options.follows_creates() != before.follows_creates() {
+            triggers::follow_creates(&relation, options.follows_creates())?;
         }
         forget_all(relation.oid)
     };
@@ -190,7 +190,7 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
                     "Restore or purge them first, or discard them: tombstone.unmanage(…, discard => true) deletes their rows.",
                 ));
         }
-        triggers::detach(number, &relation, None, options.events == options::ALL_EVENTS)?;
+        triggers::detach(number, &relation, None, options.follows_creates())?;
         forget_all(relation.oid)?;
         catalog::delete(relation.oid)
     };
@@ -200,7 +200,7 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
 /// Ends the management of a table with layout archive: its bin stays, as a table like any other.
 fn end_archived(number: i32, relation: &Relation, archive: pg_sys::Oid, options: &Options) -> Result<()> {
     let bin = catalog::relation(archive)?;
-    triggers::detach(number, relation, Some(archive), options.events == options::ALL_EVENTS)?;
+    triggers::detach(number, relation, Some(archive), options.follows_creates())?;
     forget_all(relation.oid)?;
     catalog::delete(relation.oid)?;
     if let Some(bin) = bin {

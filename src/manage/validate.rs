@@ -10,9 +10,9 @@ use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
-use crate::table::ColumnType;
 use crate::table::catalog::{Attribute, Relation};
 use crate::table::options::{self, ARCHIVE, IN_PLACE, Options};
+use crate::table::{Announce, ColumnType};
 
 /// The options made whole and found good, or the first thing wrong with them.
 pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
@@ -28,7 +28,7 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     };
     redactions(relation, &options)?;
     options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
-    options::one_of("notify", &options.notify, &["record", "batch", "none"]).map_err(Error::invalid)?;
+    options::one_of("notify", &options.notify, &Announce::words()).map_err(Error::invalid)?;
     channel(&options.channel)?;
     for (option, interval) in
         [("retention", options.retention), ("expire_after", options.expire_after), ("event_retention", options.event_retention)]

@@ -1,6 +1,7 @@
 //! What is managed: options, the catalog row, keys as text and as values, foreign keys between managed tables.
 //! Config in, plans out. Its `catalog` is the one place that reads and writes `tombstone.managed`.
 
+mod announce;
 mod cache;
 pub mod catalog;
 mod foreign_key;
@@ -20,6 +21,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use pgrx::spi::quote_qualified_identifier;
 
+pub use announce::Announce;
 pub use cache::{by_number, by_oid, by_trigger, generation};
 pub use catalog::{
     Managed, Terms, all as all_managed, any_announces, name_of, not_managed, pause, resume, terms, terms_of, title,
@@ -87,8 +89,7 @@ pub struct Table {
     pub kind: Kind,
     /// Whether creates and updates are events, too.
     pub all_events: bool,
-    /// The option `notify`.
-    pub notify: String,
+    pub announce: Announce,
     pub channel: Rc<str>,
     /// Foreign keys of other managed tables that refer to this one.
     pub children: Vec<ForeignKey>,

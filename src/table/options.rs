@@ -4,6 +4,9 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
+use super::Announce;
+use crate::error::{Error, Result};
+
 /// The `deleted_at` column where no other is named.
 const DELETED_AT: &str = "deleted_at";
 /// The layout whose tombstones stay in the table.
@@ -11,7 +14,7 @@ pub const IN_PLACE: &str = "in_place";
 /// The layout whose tombstones go to a table of their own.
 pub const ARCHIVE: &str = "archive";
 /// The option `events` where creates and updates are events, too.
-pub const ALL_EVENTS: &str = "all";
+const ALL_EVENTS: &str = "all";
 /// What configure() takes for an interval that never ends.
 pub const FOREVER: &str = "forever";
 
@@ -40,6 +43,17 @@ impl Options {
     pub fn marker(&self) -> &str {
         self.deleted_at.as_deref().unwrap_or(DELETED_AT)
     }
+
+    /// Whether creates and updates are events, too.
+    pub fn follows_creates(&self) -> bool {
+        self.events == ALL_EVENTS
+    }
+
+    /// How events are announced.
+    pub fn announce(&self) -> Result<Announce> {
+        Announce::of_option(&self.notify)
+            .ok_or_else(|| Error::misread(format!("option notify of a managed table is \"{}\"", self.notify)))
+    }
 }
 
 /// What configure() is told to set an option to, read by what the option is.
@@ -63,7 +77,7 @@ impl Setting {
 }
 
 /// Refuses a value that is not one of `allowed`, in words.
-pub fn one_of(option: &str, value: &str, allowed: &[&str]) -> Result<(), String> {
+pub fn one_of(option: &str, value: &str, allowed: &[&str]) -> core::result::Result<(), String> {
     if allowed.contains(&value) {
         return Ok(());
     }
@@ -71,7 +85,7 @@ pub fn one_of(option: &str, value: &str, allowed: &[&str]) -> Result<(), String>
 }
 
 /// A number of records, as configure() takes it.
-pub fn count(option: &str, text: &str) -> Result<i64, String> {
+pub fn count(option: &str, text: &str) -> core::result::Result<i64, String> {
     text.trim().parse().map_err(|_| format!("option {option} must be a whole number, not \"{text}\""))
 }
 

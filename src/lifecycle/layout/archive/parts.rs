@@ -18,7 +18,7 @@ use crate::lifecycle::rows::{Clause, Rows};
 use crate::lifecycle::whole;
 use crate::log::account;
 use crate::log::event::Change;
-use crate::log::notify::{self, Announce};
+use crate::log::notify;
 use crate::table::{Bin, Table, name_of};
 
 /// Whoever deletes waits no longer than this for a partition to be closed or dropped; else it is done another time.
@@ -129,8 +129,7 @@ pub fn drop_part(table: &Table, bin: &Bin, part: pg_sys::Oid) -> Result<Option<u
         if holds_held(table, &part_sql)? {
             return Ok(None);
         }
-        let announce = Announce::of_option(&table.notify);
-        let log = |entry| notify::log(&entry, &account::current(), announce, &table.channel);
+        let log = |entry| notify::log(&entry, &account::current(), table.announce, &table.channel);
         let rows = whole::each_entry(table, part, Change::Purge, log)?;
         Spi::run(&format!("DROP TABLE {part_sql}"))?;
         Ok(Some(rows))
