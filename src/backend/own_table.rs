@@ -92,7 +92,12 @@ impl OwnStatement {
 #[derive(Clone, Copy)]
 pub struct Row<'a>(&'a SpiHeapTupleData<'a>);
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// A row that was read without an `OwnStatement`.
+    pub fn of(row: &'a SpiHeapTupleData<'a>) -> Self {
+        Row(row)
+    }
+
     /// The value of a column that is never NULL.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: usize) -> Result<T> {
         self.nullable(column)?.ok_or_else(|| Error::misread(format!("column {column} is NULL")))

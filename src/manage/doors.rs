@@ -18,9 +18,8 @@ use crate::backend::relation::{LockFor, lock};
 use crate::error::{Error, Result};
 use crate::table::ColumnType;
 use crate::table::catalog::{self, Relation};
-use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, Setting};
-
-const DEFAULT_RETENTION_DAYS: i32 = 30;
+use crate::table::option_field::json;
+use crate::table::options::{ARCHIVE, IN_PLACE, Options};
 
 /// Puts `relation` under management (DESIGN §3).
 #[pg_extern(sql = false)]
@@ -45,14 +44,14 @@ fn manage(
     tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
-    let defaults = defaults();
+    let defaults = Options::defaults();
     let begin = || -> Result<()> {
         let given = Options {
             layout,
             id: id.map(names).transpose()?,
             version: version.map(text),
             deleted_at: deleted_at.map(text),
-            redact: redact.map(jsonb).transpose()?.unwrap_or_default(),
+            redact: redact.map(jsonb).transpose()?.unwrap_or(defaults.redact),
             kind,
             owners,
             retention,
@@ -83,7 +82,7 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options, tree: bool) -> Result<()
     for key in unmanaged {
         // One table may refer to this one in several ways, or come along with another one.
         if catalog::options_of(key.child)?.is_none() {
-            begin(Some(key.child), defaults(), true)?;
+            begin(Some(key.child), Options::defaults(), true)?;
         }
     }
     Ok(())
@@ -143,7 +142,7 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         let relation = owned(relation, what_for)?;
         let Some((number, before)) = catalog::options_of(relation.oid)? else { return Err(catalog::not_managed(relation.oid)) };
         let Some(option) = option else { return Err(Error::invalid("option must not be NULL")) };
-        let options = set(before.clone(), &option, Setting::read(&option, value))?;
+        let options = before.clone().with(&option, value.as_deref())?;
         let options = validate::complete(&relation, options)?;
         if names_other_rows(&before, &options) {
             refuse_while_tombstones_remain(number, &relation, &before, &option)?;
@@ -209,91 +208,10 @@ fn end_archived(number: i32, relation: &Relation, archive: pg_sys::Oid, options:
     Ok(())
 }
 
-fn defaults() -> Options {
-    let days = |days| Interval::new(0, days, 0).ok();
-    Options {
-        layout: None,
-        id: None,
-        version: None,
-        deleted_at: None,
-        redact: Map::new(),
-        kind: None,
-        owners: None,
-        retention: days(DEFAULT_RETENTION_DAYS),
-        expire_after: None,
-        expire_from: None,
-        events: "delete".into(),
-        notify: "record".into(),
-        channel: "tombstone".into(),
-        event_retention: days(DEFAULT_RETENTION_DAYS),
-        max_purge: None,
-    }
-}
-
-/// `options` with one of them set anew.
-fn set(mut options: Options, option: &str, setting: Setting) -> Result<Options> {
-    let defaults = defaults();
-    let text = |setting: Setting| match setting {
-        Setting::Text(text) => Some(text),
-        _ => None,
-    };
-    match option {
-        "layout" => options.layout = text(setting),
-        "id" => options.id = text(setting).map(|text| options::names(&text)),
-        "version" => options.version = text(setting),
-        "deleted_at" => options.deleted_at = text(setting),
-        "redact" => options.redact = text(setting).map(|text| json(&text)).transpose()?.unwrap_or_default(),
-        "kind" => options.kind = text(setting),
-        "owners" => options.owners = text(setting),
-        "retention" => options.retention = interval(option, setting, defaults.retention)?,
-        "expire_after" => options.expire_after = interval(option, setting, defaults.expire_after)?,
-        "expire_from" => options.expire_from = text(setting),
-        "events" => options.events = text(setting).unwrap_or(defaults.events),
-        "notify" => options.notify = text(setting).unwrap_or(defaults.notify),
-        "channel" => options.channel = text(setting).unwrap_or(defaults.channel),
-        "event_retention" => options.event_retention = interval(option, setting, defaults.event_retention)?,
-        "max_purge" => {
-            options.max_purge = text(setting).map(|text| options::count(option, &text)).transpose().map_err(Error::invalid)?
-        }
-        other => {
-            return Err(Error::invalid(format!("there is no option \"{other}\"")).hint(
-                "The options are layout, id, version, deleted_at, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel, event_retention, max_purge.",
-            ));
-        }
-    }
-    Ok(options)
-}
-
-fn interval(option: &str, setting: Setting, default: Option<Interval>) -> Result<Option<Interval>> {
-    match setting {
-        Setting::Reset => Ok(default),
-        Setting::Forever => Ok(None),
-        Setting::Text(text) => {
-            let datum = ColumnType::new(pg_sys::INTERVALOID, -1).read(&text, &format!("option {option}: \"{text}\""))?;
-            // SAFETY: just read as an interval.
-            Ok(unsafe { Interval::from_datum(datum, false) })
-        }
-    }
-}
-
 /// Read here and not by pgrx, which panics where the nesting is deep.
 fn jsonb(value: AnyElement) -> Result<Map<String, Value>> {
     // SAFETY: SQL declares the argument as jsonb.
-    json(&unsafe { ColumnType::new(pg_sys::JSONBOID, -1).write_key(value.datum()) })
-}
-
-fn json(text: &str) -> Result<Map<String, Value>> {
-    let value =
-        serde_json::from_str(text).map_err(|error| Error::invalid("option redact is not JSON").detail(error.to_string()))?;
-    object(value)
-}
-
-fn object(value: Value) -> Result<Map<String, Value>> {
-    match value {
-        Value::Object(members) => Ok(members),
-        Value::Null => Ok(Map::new()),
-        _ => Err(Error::invalid("option redact must be a JSON object, such as {\"body\": \"\"}")),
-    }
+    json("redact", &unsafe { ColumnType::new(pg_sys::JSONBOID, -1).write_key(value.datum()) })
 }
 
 thread_local! {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-use pgrx::datum::{DatumWithOid, Interval, JsonB, TimestampWithTimeZone};
+use pgrx::datum::{DatumWithOid, Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, quote_identifier, quote_qualified_identifier};
 
@@ -13,6 +13,7 @@ use super::options::{self, Options};
 use super::tombstones::{Bin, Part};
 use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
 use crate::backend::identity::{acting_as, c_string, with_settings};
+use crate::backend::own_table::Row;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
@@ -88,8 +89,6 @@ struct Statements {
     parts: Statement,
 }
 
-const OPTION_COLUMNS: &str = "layout, id::text[], version::text, deleted_at::text, redact, kind, owners, retention, expire_after, expire_from, events, notify, channel::text, event_retention, max_purge";
-
 thread_local! {
     static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
 }
@@ -97,28 +96,9 @@ thread_local! {
 impl Statements {
     fn new() -> Self {
         use pg_sys::*;
-        let options = [
-            TEXTOID,
-            TEXTARRAYOID,
-            TEXTOID,
-            TEXTOID,
-            JSONBOID,
-            TEXTOID,
-            TEXTOID,
-            INTERVALOID,
-            INTERVALOID,
-            TEXTOID,
-            TEXTOID,
-            TEXTOID,
-            TEXTOID,
-            INTERVALOID,
-            INT8OID,
-        ];
-        let with_relation = || [vec![OIDOID], options.to_vec()].concat();
-        let values = "$2, $3::name[], $4::name, $5::name, $6, $7, $8, $9, $10, $11, $12, $13, $14::name, $15, $16";
         Statements {
             managed: Statement::new(
-                format!("SELECT managed, {OPTION_COLUMNS} FROM tombstone.managed WHERE relation = $1"),
+                format!("SELECT managed, {} FROM tombstone.managed WHERE relation = $1", options::columns_read()),
                 [OIDOID],
             ),
             by_number: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE managed = $1", [INT4OID]),
@@ -170,18 +150,20 @@ impl Statements {
             ),
             insert: Statement::new(
                 format!(
-                    "INSERT INTO tombstone.managed (relation, layout, id, version, deleted_at, redact, kind, owners, retention,
-                         expire_after, expire_from, events, notify, channel, event_retention, max_purge, archive, home)
-                     SELECT $1, {values}, $17::regclass, incarnation FROM tombstone.log RETURNING managed"
+                    "INSERT INTO tombstone.managed (relation, archive, home, {})
+                     SELECT $1, $2::regclass, incarnation, {} FROM tombstone.log RETURNING managed",
+                    options::columns(),
+                    options::values(3)
                 ),
-                [with_relation(), vec![OIDOID]].concat(),
+                [vec![OIDOID, OIDOID], options::types()].concat(),
             ),
             update: Statement::new(
                 format!(
-                    "UPDATE tombstone.managed SET (layout, id, version, deleted_at, redact, kind, owners, retention, expire_after,
-                         expire_from, events, notify, channel, event_retention, max_purge) = ROW ({values}) WHERE relation = $1"
+                    "UPDATE tombstone.managed SET ({}) = ROW ({}) WHERE relation = $1",
+                    options::columns(),
+                    options::values(2)
                 ),
-                with_relation(),
+                [vec![OIDOID], options::types()].concat(),
             ),
             delete: Statement::new("DELETE FROM tombstone.managed WHERE relation = $1", [OIDOID]),
             // As text: values stay as they are spelt, and in their order.
@@ -218,25 +200,8 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
 pub fn options_of(relation: pg_sys::Oid) -> Result<Option<(i32, Options)>> {
     with(|statements| {
         let rows = statements.managed.rows(&[DatumWithOid::from(relation)], |row| {
-            let redact = row.get::<JsonB>(6)?.map(|json| json.0).unwrap_or_default();
-            let options = Options {
-                layout: row.get(2)?,
-                id: row.get(3)?,
-                version: row.get(4)?,
-                deleted_at: row.get(5)?,
-                redact: redact.as_object().cloned().unwrap_or_default(),
-                kind: row.get(7)?,
-                owners: row.get(8)?,
-                retention: row.get::<Interval>(9)?,
-                expire_after: row.get::<Interval>(10)?,
-                expire_from: row.get(11)?,
-                events: row.get(12)?.unwrap_or_default(),
-                notify: row.get(13)?.unwrap_or_default(),
-                channel: row.get(14)?.unwrap_or_default(),
-                event_retention: row.get::<Interval>(15)?,
-                max_purge: row.get(16)?,
-            };
-            Ok((row.get(1)?.unwrap_or_default(), options))
+            let row = Row::of(row);
+            Ok((row.get(1)?, Options::read(row, 2)?))
         })?;
         Ok(rows.into_iter().next())
     })
@@ -377,17 +342,17 @@ pub fn parts_of(bin: pg_sys::Oid) -> Result<Vec<Part>> {
 
 /// Adds a managed table; returns its number.
 pub fn insert(relation: pg_sys::Oid, options: &Options, archive: Option<pg_sys::Oid>) -> Result<i32> {
-    with(|statements| {
-        let mut arguments = arguments(relation, options);
-        arguments.push(archive.into());
-        let number = statements.insert.rows(&arguments, |row| Ok(row.get::<i32>(1)?))?;
-        Ok(number.into_iter().flatten().next().unwrap_or_default())
-    })
+    let mut arguments = vec![relation.into(), archive.into()];
+    arguments.extend(options.arguments());
+    let numbers = with(|statements| statements.insert.rows(&arguments, |row| Row::of(row).get(1)))?;
+    numbers.into_iter().next().ok_or_else(|| Error::misread("no table was added to tombstone.managed"))
 }
 
 /// Writes a managed table's options.
 pub fn update(relation: pg_sys::Oid, options: &Options) -> Result<()> {
-    with(|statements| statements.update.execute(&arguments(relation, options)).map(drop))
+    let mut arguments = vec![relation.into()];
+    arguments.extend(options.arguments());
+    with(|statements| statements.update.execute(&arguments).map(drop))
 }
 
 /// Takes a managed table, and the holds in it, out of the catalog.
@@ -410,28 +375,6 @@ pub fn holds_in(number: i32) -> Result<i64> {
         let count = statements.holds.latest(&[DatumWithOid::from(number)])?;
         Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
     })
-}
-
-fn arguments<'a>(relation: pg_sys::Oid, options: &Options) -> Vec<DatumWithOid<'a>> {
-    let id: Vec<String> = options.id.clone().unwrap_or_default();
-    vec![
-        relation.into(),
-        options.layout.clone().into(),
-        id.into(),
-        options.version.clone().into(),
-        options.deleted_at.clone().into(),
-        JsonB(serde_json::Value::Object(options.redact.clone())).into(),
-        options.kind.clone().into(),
-        options.owners.clone().into(),
-        options.retention.into(),
-        options.expire_after.into(),
-        options.expire_from.clone().into(),
-        options.events.clone().into(),
-        options.notify.clone().into(),
-        options.channel.clone().into(),
-        options.event_retention.into(),
-        options.max_purge.into(),
-    ]
 }
 
 /// A managed table without its particulars: it may be locked, or lack a column that an option names.

@@ -8,6 +8,7 @@ mod foreign_key;
 pub mod key;
 pub mod key_text;
 mod kind;
+pub mod option_field;
 pub mod options;
 mod resolve;
 pub mod tombstones;

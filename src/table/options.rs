@@ -1,10 +1,15 @@
-//! The options of a managed table, as given and as stored. Pure but for the two Postgres types they carry.
+//! The options of a managed table, each in one place: from the list below come the fields of `Options`, their defaults, what
+//! configure() may set and how, and what the statements on `tombstone.managed` say of them. Beside it stand a parameter of
+//! manage() (src/manage/doors.rs, sql/50_manage.sql) and a column (sql/10_managed.sql, also of the view); pgrx-tests/options.rs
+//! compares them. Here is also what can be said of a value without its table; `manage::validate` says the rest.
 
-use pgrx::datum::Interval;
+use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
 use super::Announce;
+use super::option_field::{Carrier, Field, count, interval, json, names, retention, text, word};
+use crate::backend::own_table::Row;
 use crate::error::{Error, Result};
 
 /// The `deleted_at` column where no other is named.
@@ -15,30 +20,106 @@ pub const IN_PLACE: &str = "in_place";
 pub const ARCHIVE: &str = "archive";
 /// The option `events` where creates and updates are events, too.
 const ALL_EVENTS: &str = "all";
-/// What configure() takes for an interval that never ends.
-pub const FOREVER: &str = "forever";
+/// What the type of a column says besides where it is never NULL.
+const NOT_NULL: &str = " NOT NULL";
 
-/// Every option, by the name it has in manage(). `None` in layout, id and deleted_at: to be found out.
-#[derive(Debug, Clone)]
-pub struct Options {
-    pub layout: Option<String>,
-    pub id: Option<Vec<String>>,
-    pub version: Option<String>,
-    pub deleted_at: Option<String>,
-    pub redact: Map<String, Value>,
-    pub kind: Option<String>,
-    pub owners: Option<String>,
-    pub retention: Option<Interval>,
-    pub expire_after: Option<Interval>,
-    pub expire_from: Option<String>,
-    pub events: String,
-    pub notify: String,
-    pub channel: String,
-    pub event_retention: Option<Interval>,
-    pub max_purge: Option<i64>,
+/// An option as SQL and configure() know it.
+pub struct Descriptor {
+    pub name: &'static str,
+    /// Its column in `tombstone.managed`, as sql/10_managed.sql declares it.
+    pub column: &'static str,
+    carrier: Carrier,
+    /// Sets it to what a text says; to its default without one.
+    set: fn(&mut Options, Option<&str>) -> Result<()>,
+}
+
+impl Descriptor {
+    /// The type of its column, and of manage()'s parameter.
+    pub fn sql_type(&self) -> &'static str {
+        self.column.trim_end_matches(NOT_NULL)
+    }
+}
+
+/// Whether a column that is declared like this may be NULL.
+fn may_be_null(column: &str) -> bool {
+    !column.ends_with(NOT_NULL)
+}
+
+/// Declares the options: `FIELD: ITS TYPE, COLUMN IN SQL, HOW ITS TEXT IS READ, DEFAULT;` each.
+macro_rules! options {
+    ($($name:ident: $type:ty, $column:literal, $read:ident, $default:expr;)*) => {
+        /// Every option, by the name it has in manage(). `None` in layout, id and deleted_at: to be found out.
+        #[derive(Debug, Clone)]
+        pub struct Options {
+            $(pub $name: $type,)*
+        }
+
+        /// The same in their order, for SQL and configure().
+        pub static ALL: &[Descriptor] = &[$(Descriptor {
+            name: stringify!($name),
+            column: $column,
+            carrier: <$type as Field>::CARRIER,
+            set: |options, said| {
+                options.$name = said.map(|said| $read(stringify!($name), said)).transpose()?.unwrap_or_else(|| $default);
+                Ok(())
+            },
+        },)*];
+
+        impl Options {
+            /// What manage() takes for those it is not told.
+            pub fn defaults() -> Options {
+                Options { $($name: $default,)* }
+            }
+
+            /// Those in the columns of `row` from `first` on.
+            pub fn read(row: Row, first: usize) -> Result<Options> {
+                let mut column = first - 1;
+                Ok(Options { $($name: {
+                    column += 1;
+                    Field::read(row, column, may_be_null($column))?
+                },)* })
+            }
+
+            /// What writes them, in the same order.
+            pub fn arguments(&self) -> Vec<DatumWithOid<'static>> {
+                vec![$(self.$name.write(),)*]
+            }
+        }
+    };
+}
+
+options! {
+    layout: Option<String>, "text NOT NULL", text, None;
+    id: Option<Vec<String>>, "name[] NOT NULL", names, None;
+    version: Option<String>, "name", text, None;
+    deleted_at: Option<String>, "name", text, None;
+    redact: Map<String, Value>, "jsonb NOT NULL", json, Map::new();
+    kind: Option<String>, "text", text, None;
+    owners: Option<String>, "text", text, None;
+    retention: Option<Interval>, "interval", retention, days(30);
+    expire_after: Option<Interval>, "interval", interval, None;
+    expire_from: Option<String>, "text", text, None;
+    events: String, "text NOT NULL", word, "delete".into();
+    notify: String, "text NOT NULL", word, "record".into();
+    channel: String, "name NOT NULL", word, "tombstone".into();
+    event_retention: Option<Interval>, "interval", retention, days(30);
+    max_purge: Option<i64>, "bigint", count, None;
+}
+
+fn days(days: i32) -> Option<Interval> {
+    Interval::new(0, days, 0).ok()
 }
 
 impl Options {
+    /// The same with one of them set to what `text` says; to its default without one.
+    pub fn with(mut self, option: &str, text: Option<&str>) -> Result<Options> {
+        let descriptor = ALL.iter().find(|descriptor| descriptor.name == option).ok_or_else(|| {
+            Error::invalid(format!("there is no option \"{option}\"")).hint(format!("The options are {}.", columns()))
+        })?;
+        (descriptor.set)(&mut self, text)?;
+        Ok(self)
+    }
+
     /// The name of the column that marks tombstones.
     pub fn marker(&self) -> &str {
         self.deleted_at.as_deref().unwrap_or(DELETED_AT)
@@ -56,24 +137,28 @@ impl Options {
     }
 }
 
-/// What configure() is told to set an option to, read by what the option is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Setting {
-    /// NULL: the default of manage().
-    Reset,
-    /// 'forever', for the two retentions.
-    Forever,
-    Text(String),
+/// Their columns, for SQL that writes them.
+pub fn columns() -> String {
+    listed(|_, descriptor| descriptor.name.into())
 }
 
-impl Setting {
-    pub fn read(option: &str, value: Option<String>) -> Setting {
-        match value {
-            None => Setting::Reset,
-            Some(value) if ["retention", "event_retention"].contains(&option) && value == FOREVER => Setting::Forever,
-            Some(value) => Setting::Text(value),
-        }
-    }
+/// The same for SQL that reads them.
+pub fn columns_read() -> String {
+    listed(|_, descriptor| format!("{}::{}", descriptor.name, descriptor.carrier.name))
+}
+
+/// The values of those columns: parameters from number `first` on.
+pub fn values(first: usize) -> String {
+    listed(|i, descriptor| format!("${}::{}", first + i, descriptor.sql_type()))
+}
+
+/// The types of those parameters.
+pub fn types() -> Vec<pg_sys::Oid> {
+    ALL.iter().map(|descriptor| descriptor.carrier.oid).collect()
+}
+
+fn listed(word: impl Fn(usize, &Descriptor) -> String) -> String {
+    ALL.iter().enumerate().map(|(i, descriptor)| word(i, descriptor)).collect::<Vec<_>>().join(", ")
 }
 
 /// Refuses a value that is not one of `allowed`, in words.
@@ -82,11 +167,6 @@ pub fn one_of(option: &str, value: &str, allowed: &[&str]) -> core::result::Resu
         return Ok(());
     }
     Err(format!("option {option} must be one of {}, not \"{value}\"", allowed.join(", ")))
-}
-
-/// A number of records, as configure() takes it.
-pub fn count(option: &str, text: &str) -> core::result::Result<i64, String> {
-    text.trim().parse().map_err(|_| format!("option {option} must be a whole number, not \"{text}\""))
 }
 
 /// Whether a retention or age of `months`, `days` and `microseconds` is longer than nothing, months counted as 30 days.
@@ -105,25 +185,6 @@ pub fn redact_text(value: &Value, kind: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// The names in a `name[]` as configure() takes it: `{a,b}`, or one bare name.
-pub fn names(text: &str) -> Vec<String> {
-    let inner = text.trim().strip_prefix('{').and_then(|text| text.strip_suffix('}'));
-    let Some(inner) = inner else { return vec![text.trim().to_string()] };
-    let mut names = vec![String::new()];
-    let (mut quoted, mut chars) = (false, inner.chars());
-    while let Some(c) = chars.next() {
-        let last = names.len() - 1;
-        match c {
-            '"' => quoted = !quoted,
-            '\\' => names[last].extend(chars.next()),
-            ',' if !quoted => names.push(String::new()),
-            c if c.is_whitespace() && !quoted => (),
-            c => names[last].push(c),
-        }
-    }
-    names
-}
-
 /// Whether the word `name` occurs in an expression, in whatever case.
 pub fn names_column(expression: &str, name: &str) -> bool {
     let of_a_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
@@ -138,14 +199,6 @@ pub fn names_column(expression: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn settings_are_read_by_what_the_option_is() {
-        assert_eq!(Setting::read("retention", None), Setting::Reset);
-        assert_eq!(Setting::read("retention", Some("forever".into())), Setting::Forever);
-        assert_eq!(Setting::read("kind", Some("forever".into())), Setting::Text("forever".into()));
-    }
 
     #[test]
     fn a_value_outside_the_list_is_named_with_the_list() {
@@ -178,20 +231,5 @@ mod tests {
         assert!(names_column("upper(Kind)", "kind"));
         assert!(names_column("t.\"kind\"", "kind"));
         assert!(!names_column("kinds || a_kind || mankind", "kind"));
-    }
-
-    #[test]
-    fn names_are_an_array_or_one_name() {
-        assert_eq!(names("id"), ["id"]);
-        assert_eq!(names("{tenant, \"Order No\"}"), ["tenant", "Order No"]);
-    }
-
-    proptest! {
-        #[test]
-        fn quoted_names_come_back(wanted in proptest::collection::vec("\\PC+", 1..4)) {
-            let quoted = wanted.iter().map(|name| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")));
-            let array = format!("{{{}}}", quoted.collect::<Vec<_>>().join(","));
-            prop_assert_eq!(names(&array), wanted);
-        }
     }
 }
