@@ -131,7 +131,7 @@ impl Blanks {
     fn new(table: &Table, row: pg_sys::TupleDesc) -> Result<Blanks> {
         let mut blanks = Blanks { columns: vec![], types: vec![], values: vec![], nulls: vec![] };
         for redaction in &table.redactions {
-            let kind = &redaction.column.kind;
+            let kind = &redaction.column.type_of;
             blanks.columns.push(position(row, &redaction.column)?.get() as i32);
             blanks.values.push(redaction.value(table)?);
             blanks.types.push(kind.clone());

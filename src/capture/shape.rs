@@ -92,7 +92,11 @@ impl Shape {
             generation,
             relation: oid,
             id: table.id.iter().map(place).collect::<Result<_>>()?,
-            version: table.version.as_ref().map(|column| Ok::<_, Error>((place(column)?, column.kind.clone()))).transpose()?,
+            version: table
+                .version
+                .as_ref()
+                .map(|column| Ok::<_, Error>((place(column)?, column.type_of.clone())))
+                .transpose()?,
             kind: match &table.kind {
                 Kind::Column(column) => Some(place(column)?),
                 _ => None,
@@ -109,7 +113,7 @@ impl Shape {
         // SAFETY: by contract of this function.
         self.id.iter().zip(&self.table.id).all(|(position, column)| unsafe {
             match (heap_getattr_raw(old, *position, row), heap_getattr_raw(new, *position, row)) {
-                (Some(old), Some(new)) => column.kind.identical(old, new),
+                (Some(old), Some(new)) => column.type_of.identical(old, new),
                 (None, None) => true,
                 _ => false,
             }

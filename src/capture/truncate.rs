@@ -36,7 +36,7 @@ fn archive_all(table: &Table, bin: &Bin, relation: pg_sys::Oid) -> Result<()> {
     let value = |column: &crate::table::Column| match redacted(&column.name).map(|redaction| &redaction.text) {
         None => format!("t.{}", column.sql()),
         Some(None) => "NULL".to_string(),
-        Some(Some(text)) => format!("{}::{}", literal(text), column.kind.sql()),
+        Some(Some(text)) => format!("{}::{}", literal(text), column.type_of.sql()),
     };
     let columns = bin.stored.iter().map(|column| column.sql()).chain(bin.own.all().map(|column| column.sql()));
     let (schema, name) = name_of(relation);

@@ -29,7 +29,7 @@ impl Reference {
         for key in table.references.iter().filter(waits) {
             let parent = by_oid(key.parent)?;
             if parent.bin().is_some() {
-                let place = |column: &crate::table::Column| Ok((position(row, column)?, column.kind.clone()));
+                let place = |column: &crate::table::Column| Ok((position(row, column)?, column.type_of.clone()));
                 let columns = key.child_columns.iter().map(place).collect::<Result<_>>()?;
                 all.push(Reference { name: key.name.clone(), parent: parent.number, columns });
             }

@@ -226,7 +226,7 @@ impl Referred {
     }
 
     pub fn types(&self) -> Vec<pg_sys::Oid> {
-        self.columns.iter().map(|column| column.kind.array()).collect()
+        self.columns.iter().map(|column| column.type_of.array()).collect()
     }
 
     pub fn arguments<'a>(&self) -> Vec<DatumWithOid<'a>> {
@@ -273,7 +273,7 @@ impl Referred {
 /// The values of these columns of `t`, an array for each. A key that is NULL in part refers to nothing.
 fn arrays_of(columns: &[Column], from: &str, condition: &str, lock: &str) -> String {
     let values =
-        columns.iter().enumerate().map(|(i, column)| format!("t.{}::{} AS v{i}", column.sql(), column.kind.base_sql()));
+        columns.iter().enumerate().map(|(i, column)| format!("t.{}::{} AS v{i}", column.sql(), column.type_of.base_sql()));
     let arrays = (0..columns.len()).map(|i| format!("pg_catalog.array_agg(v{i})"));
     let whole = columns.iter().map(|column| format!("t.{} IS NOT NULL", column.sql()));
     format!(

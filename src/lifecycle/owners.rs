@@ -46,7 +46,7 @@ pub fn owned_of(table: &Table, keys: &[Key], deletion: Option<i64>) -> Result<Ve
     let of = if deletion.is_some() { "of a deletion" } else { "records" };
     let statement = table.statement(Purpose("owned", of, 0), || {
         let latest = table.version.as_ref().map_or(String::new(), |version| format!(" ORDER BY {} DESC", version.sql()));
-        let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
+        let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.type_of.array()).collect();
         // The table is known by its own name in here, which must not be that of our keys.
         let k = if table.alias() == "\"k\"" { "keys" } else { "k" };
         let keys = keys_from(k, types.len());

@@ -64,7 +64,7 @@ impl Rows<'_> {
 
     pub fn arguments<'d>(&self, table: &Table) -> Vec<DatumWithOid<'d>> {
         let values = |key: &Key| -> Vec<DatumWithOid<'d>> {
-            table.id.iter().zip(&key.values).map(|(column, value)| column.kind.parameter(*value)).collect()
+            table.id.iter().zip(&key.values).map(|(column, value)| column.type_of.parameter(*value)).collect()
         };
         match self {
             Rows::Record(key) => values(key),
@@ -85,7 +85,7 @@ type VersionTest = (pg_sys::Oid, fn(String) -> String);
 
 /// One key, each column a parameter; with a test of the version, against one more parameter.
 fn one(table: &Table, version: Option<VersionTest>) -> Clause {
-    let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.base()).collect();
+    let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.type_of.base()).collect();
     let mut condition = key_equals(table, "t", |i| format!("${}", i + 1));
     if let (Some((kind, test)), Some(column)) = (version, &table.version) {
         types.push(kind);
@@ -96,7 +96,7 @@ fn one(table: &Table, version: Option<VersionTest>) -> Clause {
 
 /// Many keys, each column an array parameter.
 fn many(table: &Table, with_versions: bool) -> Clause {
-    let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.kind.array()).collect();
+    let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.type_of.array()).collect();
     let mut condition = key_equals(table, "t", |i| format!("k.c{i}"));
     if let (true, Some(column)) = (with_versions, &table.version) {
         condition += &format!(" AND t.{} OPERATOR(pg_catalog.=) k.c{}", column.sql(), types.len());
@@ -115,7 +115,7 @@ pub fn keys_from(alias: &str, count: usize) -> String {
 /// `alias.column = value(i)` for each id column, with the type's own equality.
 pub fn key_equals(table: &Table, alias: &str, value: impl Fn(usize) -> String) -> String {
     let equal = table.id.iter().enumerate().map(|(i, column)| {
-        let equals = column.kind.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
+        let equals = column.type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
         format!("{alias}.{} {equals} {}", column.sql(), value(i))
     });
     equal.collect::<Vec<_>>().join(" AND ")

@@ -142,8 +142,12 @@ fn put_back_along(deletion: i64, parent: &Table, child: &Table, key: &ForeignKey
 /// For each whether the parent that it referred to is there.
 fn there_again(parent: &Table, key: &ForeignKey, kept: &[Kept]) -> Result<Vec<bool>> {
     let same = key.parent_columns.iter().enumerate().map(|(i, column)| {
-        let equals = column.kind.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
-        format!("t.{} {equals} (k.c0::pg_catalog.json OPERATOR(pg_catalog.->>) {i})::{}", column.sql(), column.kind.base_sql())
+        let equals = column.type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
+        format!(
+            "t.{} {equals} (k.c0::pg_catalog.json OPERATOR(pg_catalog.->>) {i})::{}",
+            column.sql(),
+            column.type_of.base_sql()
+        )
     });
     let sql = format!(
         "SELECT EXISTS (SELECT FROM {} AS t WHERE {}) FROM {} ORDER BY k.n",
@@ -158,7 +162,7 @@ fn there_again(parent: &Table, key: &ForeignKey, kept: &[Kept]) -> Result<Vec<bo
 
 fn write(child: &Table, key: &ForeignKey, kept: &[Kept]) -> Result<()> {
     let keys: Vec<Key> = kept.iter().map(|kept| kept.key.clone()).collect();
-    let mut types: Vec<pg_sys::Oid> = child.id.iter().map(|column| column.kind.array()).collect();
+    let mut types: Vec<pg_sys::Oid> = child.id.iter().map(|column| column.type_of.array()).collect();
     let mut arguments: Vec<DatumWithOid> = columns_of(child, &keys);
     let mut condition = key_equals(child, "t", |i| format!("k.c{i}"));
     if let Some(version) = &child.version {
@@ -174,7 +178,7 @@ fn write(child: &Table, key: &ForeignKey, kept: &[Kept]) -> Result<()> {
         arguments.push(texts.into());
     }
     let value = |of: usize, i: usize| {
-        let kind = key.child_columns[i].kind.base_sql();
+        let kind = key.child_columns[i].type_of.base_sql();
         format!("(k.c{of}::pg_catalog.json OPERATOR(pg_catalog.->>) {i})::{kind}")
     };
     let set = key.child_columns.iter().enumerate().map(|(i, column)| format!("{} = {}", column.sql(), value(before, i)));

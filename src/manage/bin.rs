@@ -45,7 +45,7 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
 
 /// A column of the bin: the table's own, without what makes sense for a live row only.
 pub fn definition(attribute: &Attribute) -> String {
-    let (name, kind) = (attribute.column.sql(), attribute.column.kind.sql());
+    let (name, kind) = (attribute.column.sql(), attribute.column.type_of.sql());
     let collation = attribute.collation.as_ref().map_or(String::new(), |collation| format!(" COLLATE {collation}"));
     let generated =
         attribute.virtual_expression.as_ref().map_or(String::new(), |text| format!(" GENERATED ALWAYS AS ({text}) VIRTUAL"));
@@ -61,7 +61,7 @@ fn storages(table: &Relation, bin: &str) -> Result<()> {
         _ => "PLAIN",
     };
     let chosen =
-        table.attributes_in_order().into_iter().filter(|attribute| attribute.storage != attribute.column.kind.storage());
+        table.attributes_in_order().into_iter().filter(|attribute| attribute.storage != attribute.column.type_of.storage());
     let changes: Vec<String> = chosen
         .map(|attribute| format!("ALTER COLUMN {} SET STORAGE {}", attribute.column.sql(), word(&attribute.storage)))
         .collect();

@@ -86,9 +86,9 @@ impl Changes<'_> {
         for attribute in table.attributes_in_order() {
             let name = &attribute.column.name;
             match self.bin_attribute(name) {
-                Some(other) if other.column.kind.is_same(&attribute.column.kind) => (),
+                Some(other) if other.column.type_of.is_same(&attribute.column.type_of) => (),
                 Some(_) => {
-                    let (column, kind) = (attribute.column.sql(), attribute.column.kind.sql());
+                    let (column, kind) = (attribute.column.sql(), attribute.column.type_of.sql());
                     self.alter(format!("ALTER COLUMN {column} TYPE {kind} USING {column}::{kind}"));
                 }
                 None => match self.renamed(attribute) {
@@ -115,7 +115,7 @@ impl Changes<'_> {
             .attributes_in_order()
             .into_iter()
             .filter(|other| self.table.attribute(&other.column.name).is_none() && !is_own(&other.column.name))
-            .filter(|other| other.column.kind.is_same(&attribute.column.kind))
+            .filter(|other| other.column.type_of.is_same(&attribute.column.type_of))
             .collect();
         match orphans.as_slice() {
             [only] => Some(only.column.name.clone()),

@@ -92,7 +92,7 @@ fn existing<'a>(relation: &'a Relation, option: &str, name: &str) -> Result<&'a 
 
 fn version_column(relation: &Relation, name: &str) -> Result<()> {
     let attribute = existing(relation, "version", name)?;
-    if !attribute.column.kind.is_integer() {
+    if !attribute.column.type_of.is_integer() {
         return Err(Error::invalid(format!("option version: column {name} is not smallint, integer or bigint"))
             .detail("Versions are compared as numbers."));
     }
@@ -129,7 +129,7 @@ fn id_columns(relation: &Relation, options: &Options) -> Result<Vec<String>> {
         if id[..i].contains(name) || Some(name) == options.version.as_ref() {
             return Err(Error::invalid(format!("option id: column {name} is named twice")));
         }
-        if attribute.column.kind.equals().is_none() || attribute.column.kind.array() == pg_sys::InvalidOid {
+        if attribute.column.type_of.equals().is_none() || attribute.column.type_of.array() == pg_sys::InvalidOid {
             return Err(Error::invalid(format!("option id: values of column {name} cannot be compared, or not be listed")));
         }
     }
@@ -194,7 +194,7 @@ fn deleted_at_column(relation: &Relation, options: &Options) -> Result<String> {
         return Err(Error::invalid(format!("option deleted_at: column {name} belongs to the key")));
     }
     let Some(attribute) = relation.attribute(&name) else { return Ok(name) };
-    if !attribute.column.kind.is_stamp() {
+    if !attribute.column.type_of.is_stamp() {
         return Err(Error::invalid(format!("option deleted_at: column {name} is not of type timestamptz"))
             .detail("It tells the tombstones of one deletion from those of another, to the microsecond.")
             .hint(format!("ALTER TABLE … ALTER COLUMN {} TYPE timestamptz;", ident(&name))));
@@ -220,16 +220,16 @@ fn redactions(relation: &Relation, options: &Options) -> Result<()> {
         if is_referenced(relation, name)? {
             return refused("is referenced by a foreign key");
         }
-        match options::redact_text(value, attribute.column.kind.base()) {
+        match options::redact_text(value, attribute.column.type_of.base()) {
             None if attribute.not_null => return refused("is NOT NULL, and its value is null"),
             None => (),
             Some(text) => {
                 let what = format!("option redact: the value {value} of column {name}");
-                acting_as(relation.owner, || attribute.column.kind.read(&text, &what))?;
+                acting_as(relation.owner, || attribute.column.type_of.read(&text, &what))?;
             }
         }
         if matches!(value, Value::Object(_) | Value::Array(_))
-            && ![pg_sys::JSONOID, pg_sys::JSONBOID].contains(&attribute.column.kind.base())
+            && ![pg_sys::JSONOID, pg_sys::JSONBOID].contains(&attribute.column.type_of.base())
         {
             return refused("is not of type json or jsonb, and its value is");
         }

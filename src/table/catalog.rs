@@ -215,9 +215,9 @@ pub fn relation(relation: pg_sys::Oid) -> Result<Option<Relation>> {
             .attributes
             .rows(&[DatumWithOid::from(relation)], |row| {
                 let name: String = row.get(1)?.unwrap_or_default();
-                let kind = ColumnType::new(row.get(2)?.unwrap_or(pg_sys::InvalidOid), row.get(3)?.unwrap_or(-1));
+                let type_of = ColumnType::new(row.get(2)?.unwrap_or(pg_sys::InvalidOid), row.get(3)?.unwrap_or(-1));
                 let attribute = Attribute {
-                    column: Column { name: name.clone(), kind },
+                    column: Column { name: name.clone(), type_of },
                     not_null: row.get(4)?.unwrap_or_default(),
                     generated: row.get(5)?.unwrap_or_default(),
                     has_default: row.get(6)?.unwrap_or_default(),
@@ -260,18 +260,18 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         Some(bin) => Tombstones::Archive(Bin::load(bin, &relation)?),
         None => {
             let deleted_at = column("deleted_at", options.marker())?;
-            if !deleted_at.kind.is_stamp() {
+            if !deleted_at.type_of.is_stamp() {
                 return Err(type_changed(&relation, &deleted_at, "timestamptz"));
             }
             Tombstones::InPlace { deleted_at }
         }
     };
-    if let Some(version) = version.as_ref().filter(|version| !version.kind.is_integer()) {
+    if let Some(version) = version.as_ref().filter(|version| !version.type_of.is_integer()) {
         return Err(type_changed(&relation, version, "smallint, integer or bigint"));
     }
     let redaction = |(name, value): (&String, &serde_json::Value)| -> Result<Redaction> {
         let column = column("redact", name)?;
-        Ok(Redaction { text: options::redact_text(value, column.kind.base()), column })
+        Ok(Redaction { text: options::redact_text(value, column.type_of.base()), column })
     };
     let ours =
         |select: fn(&ForeignKey) -> pg_sys::Oid| keys.iter().filter(|key| select(key) == oid).cloned().collect::<Vec<_>>();

@@ -66,7 +66,7 @@ pub fn of(relation: pg_sys::Oid) -> Result<Vec<ForeignKey>> {
             };
             let columns = |names: Option<Vec<String>>, types: Option<Vec<pg_sys::Oid>>| -> Vec<Column> {
                 let pairs = names.unwrap_or_default().into_iter().zip(types.unwrap_or_default());
-                pairs.map(|(name, kind)| Column { name, kind: ColumnType::new(kind, -1) }).collect()
+                pairs.map(|(name, kind)| Column { name, type_of: ColumnType::new(kind, -1) }).collect()
             };
             Ok(ForeignKey {
                 oid: row.get::<pg_sys::Oid>(10)?.map_or(0, pg_sys::Oid::to_u32),

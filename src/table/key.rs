@@ -17,7 +17,7 @@ pub struct Key {
 impl Table {
     /// The key that `id` names; 22023 where it can name none.
     pub fn key(&self, id: &str) -> Result<Key> {
-        let columns: Vec<_> = self.id.iter().map(|column| (column.name.as_str(), column.kind.json())).collect();
+        let columns: Vec<_> = self.id.iter().map(|column| (column.name.as_str(), column.type_of.json())).collect();
         let hint = |error: Error| match self.id.as_slice() {
             [only] => error.hint(format!("The id of {} is its column {}.", self.title(), only.name)),
             _ => error.hint(format!("The id of {} is a JSON object, such as {}.", self.title(), self.example())),
@@ -36,10 +36,10 @@ impl Table {
 
     /// To read a value is to run the checks of its parts, which are the code of whoever made the type: no reader lends it his rights.
     fn read(&self, column: &Column, text: &str, what: &str) -> Result<pg_sys::Datum> {
-        if !column.kind.has_parts() {
-            return column.kind.read_key(text, what);
+        if !column.type_of.has_parts() {
+            return column.type_of.read_key(text, what);
         }
-        self.evaluating(|| column.kind.read_key(text, what))
+        self.evaluating(|| column.type_of.read_key(text, what))
     }
 
     /// The text of the key with these column values.
@@ -48,11 +48,11 @@ impl Table {
     /// `values` are values of the id columns, in their order.
     pub unsafe fn key_text(&self, values: &[pg_sys::Datum]) -> String {
         // SAFETY: by contract of this function.
-        let texts = self.id.iter().zip(values).map(|(column, value)| unsafe { column.kind.write_key(*value) });
+        let texts = self.id.iter().zip(values).map(|(column, value)| unsafe { column.type_of.write_key(*value) });
         match self.id.len() {
             1 => texts.collect(),
             _ => {
-                let columns: Vec<_> = self.id.iter().map(|column| (column.name.as_str(), column.kind.json())).collect();
+                let columns: Vec<_> = self.id.iter().map(|column| (column.name.as_str(), column.type_of.json())).collect();
                 compose(&columns, texts.collect())
             }
         }
@@ -67,5 +67,5 @@ impl Table {
 /// Array parameters of `keys`, one for each id column of `table`.
 pub fn columns_of<'a>(table: &Table, keys: &[Key]) -> Vec<DatumWithOid<'a>> {
     let column = |i: usize| keys.iter().map(|key| key.values[i]).collect();
-    table.id.iter().enumerate().map(|(i, id)| id.kind.array_of(column(i))).collect()
+    table.id.iter().enumerate().map(|(i, id)| id.type_of.array_of(column(i))).collect()
 }

@@ -27,7 +27,7 @@ impl Kind {
         // A bare name that SQL reads as a column, and whose values are text as they stand.
         let column = relation.attribute(text.trim()).map(|attribute| &attribute.column);
         match column {
-            Some(column) if column.kind.is_text() && quote_identifier(&column.name) == column.name => {
+            Some(column) if column.type_of.is_text() && quote_identifier(&column.name) == column.name => {
                 Kind::Column(column.clone())
             }
             _ => Kind::Expression(text.to_string()),

@@ -47,7 +47,7 @@ pub fn init() {
 #[derive(Debug, Clone)]
 pub struct Column {
     pub name: String,
-    pub kind: ColumnType,
+    pub type_of: ColumnType,
 }
 
 impl Column {
@@ -67,8 +67,10 @@ impl Redaction {
     /// Its value, kept for the session; read with the rights of the owner of `table`. Zero where that is NULL.
     pub fn value(&self, table: &Table) -> Result<pg_sys::Datum> {
         let Some(text) = &self.text else { return Ok(pg_sys::Datum::from(0)) };
-        let (kind, what) =
-            (&self.column.kind, format!("option redact of table {}: the value of column {}", table.title(), self.column.name));
+        let (kind, what) = (
+            &self.column.type_of,
+            format!("option redact of table {}: the value of column {}", table.title(), self.column.name),
+        );
         Ok(kind.keep(table.evaluating(|| kind.read(text, &what))?))
     }
 }

@@ -69,7 +69,7 @@ impl OwnColumns {
         let column = |i: usize| {
             let (name, type_of, _) = Self::ALL[i];
             let name = Self::name_beside(name, |name| table.attribute(name).is_some());
-            Column { name, kind: ColumnType::new(type_of, -1) }
+            Column { name, type_of: ColumnType::new(type_of, -1) }
         };
         OwnColumns { deletion: column(0), deleted_at: column(1), actor: column(2), cause: column(3), reason: column(4) }
     }
@@ -92,10 +92,10 @@ impl Bin {
         };
         let own = OwnColumns::beside(table);
         for column in table.attributes_in_order().into_iter().map(|attribute| &attribute.column).chain(own.all()) {
-            let fits = bin.attribute(&column.name).is_some_and(|other| other.column.kind.is_same(&column.kind));
+            let fits = bin.attribute(&column.name).is_some_and(|other| other.column.type_of.is_same(&column.type_of));
             if !fits {
                 return Err(Error::not_ready(format!("archive {} does not fit table {} any more", bin.title(), table.title()))
-                    .detail(format!("It has no column {} of type {}.", column.name, column.kind.sql()))
+                    .detail(format!("It has no column {} of type {}.", column.name, column.type_of.sql()))
                     .hint(format!("ALTER TABLE {} so that it has, then try again.", bin.title())));
             }
         }

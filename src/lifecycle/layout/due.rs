@@ -63,7 +63,7 @@ impl Due<'_> {
 
     /// The types of what names a row: its id, its version, its deletion.
     pub fn types(&self) -> Vec<pg_sys::Oid> {
-        let id = self.table.id.iter().map(|column| column.kind.base());
+        let id = self.table.id.iter().map(|column| column.type_of.base());
         id.chain(self.numbers().map(|_| pg_sys::INT8OID)).collect()
     }
 
@@ -75,7 +75,7 @@ impl Due<'_> {
     /// A statement that finds `what` of the rows that are due, but for those whose keys it gets.
     fn find(&self, purpose: &'static str, what: &str) -> std::rc::Rc<Statement> {
         self.table.planned_statement(Purpose(purpose, self.rule.action.name(), 0), || {
-            let mut types: Vec<pg_sys::Oid> = self.table.id.iter().map(|column| column.kind.array()).collect();
+            let mut types: Vec<pg_sys::Oid> = self.table.id.iter().map(|column| column.type_of.array()).collect();
             let but = self.among(types.len(), false);
             types.push(pg_sys::TIMESTAMPTZOID);
             let (due, named) = (self.is_due(types.len()), self.is_named());
@@ -92,7 +92,7 @@ impl Due<'_> {
     /// A statement about those of the rows it gets that are due still, made by `build` of that condition.
     fn take_statement(&self, purpose: &'static str, build: impl FnOnce(&str) -> String) -> std::rc::Rc<Statement> {
         self.table.planned_statement(Purpose(purpose, self.rule.action.name(), 0), || {
-            let mut types: Vec<pg_sys::Oid> = self.table.id.iter().map(|column| column.kind.array()).collect();
+            let mut types: Vec<pg_sys::Oid> = self.table.id.iter().map(|column| column.type_of.array()).collect();
             types.extend(self.numbers().map(|_| pg_sys::INT8ARRAYOID));
             let these = self.among(types.len(), true);
             types.push(pg_sys::TIMESTAMPTZOID);
@@ -103,7 +103,7 @@ impl Due<'_> {
     fn take_arguments<'d>(&self, rows: &[DueRow]) -> Result<Vec<DatumWithOid<'d>>> {
         let id = &self.table.id;
         let array = |i: usize| rows.iter().map(|row| row[i]).collect();
-        let mut arguments: Vec<_> = id.iter().enumerate().map(|(i, column)| column.kind.array_of(array(i))).collect();
+        let mut arguments: Vec<_> = id.iter().enumerate().map(|(i, column)| column.type_of.array_of(array(i))).collect();
         for i in id.len()..id.len() + self.numbers().count() {
             // An int8 is its 64 bits.
             let numbers: Vec<i64> = rows.iter().map(|row| row[i].value().cast_signed() as i64).collect();

@@ -72,12 +72,12 @@ fn build(table: &Table, which: Live) -> (String, Vec<pg_sys::Oid>) {
     let mut condition = table.is_live("t");
     match which {
         Live::Among(_) => {
-            types.extend(table.id.iter().map(|column| column.kind.array()));
+            types.extend(table.id.iter().map(|column| column.type_of.array()));
             condition += &format!(" AND {}", among(table, types.len()));
         }
         Live::After(key, _) => {
             if key.is_some() {
-                types.extend(table.id.iter().map(|column| column.kind.base()));
+                types.extend(table.id.iter().map(|column| column.type_of.base()));
                 condition += &format!(" AND {}", comes_after(table));
             }
             types.push(pg_sys::INT8OID);
@@ -110,7 +110,7 @@ fn arguments<'d>(table: &Table, which: Live) -> Vec<DatumWithOid<'d>> {
     match which {
         Live::Among(keys) => columns_of(table, keys),
         Live::After(key, most) => {
-            let value = |key: &Key, i: usize| table.id[i].kind.parameter(key.values[i]);
+            let value = |key: &Key, i: usize| table.id[i].type_of.parameter(key.values[i]);
             let key = key.into_iter().flat_map(|key| (0..table.id.len()).map(move |i| value(key, i)));
             key.chain([(most as i64).into()]).collect()
         }
@@ -130,7 +130,7 @@ fn names(table: &Table) -> String {
 /// several schemas are in the key there is no such comparison, and what comes before is read and skipped.
 fn comes_after(table: &Table) -> String {
     let operators: Vec<String> =
-        table.id.iter().map(|column| column.kind.after().unwrap_or("OPERATOR(pg_catalog.>)".into())).collect();
+        table.id.iter().map(|column| column.type_of.after().unwrap_or("OPERATOR(pg_catalog.>)".into())).collect();
     let columns: Vec<String> = table.id.iter().map(|column| format!("t.{}", column.sql())).collect();
     let parameters: Vec<String> = (1..=columns.len()).map(|i| format!("${i}")).collect();
     if operators.windows(2).all(|pair| pair[0] == pair[1]) {
@@ -138,7 +138,7 @@ fn comes_after(table: &Table) -> String {
     }
     // Column by column: equal before, greater here.
     let equal = |i: usize| {
-        let equals = table.id[i].kind.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
+        let equals = table.id[i].type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
         format!("{} {equals} {}", columns[i], parameters[i])
     };
     let here = |i: usize| {

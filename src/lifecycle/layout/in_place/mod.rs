@@ -214,7 +214,7 @@ fn blank_already(table: &Table, rows: &Rows) -> Option<String> {
         return None;
     }
     let is_blank = table.redactions.iter().map(|redaction| {
-        let (column, kind) = (redaction.column.sql(), &redaction.column.kind);
+        let (column, kind) = (redaction.column.sql(), &redaction.column.type_of);
         match (&redaction.text, kind.equals()) {
             (None, _) => format!("t.{column} IS NULL"),
             (Some(text), Some(equals)) => {
