@@ -58,25 +58,25 @@ impl OwnStatement {
     }
 
     /// Runs it; reads each row with `read`.
-    pub fn rows<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(Row) -> Result<T>) -> Result<Vec<T>> {
-        self.with(|statement| statement.rows(arguments, |row| read(Row(row))))
+    pub fn rows<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(OwnRow) -> Result<T>) -> Result<Vec<T>> {
+        self.with(|statement| statement.rows(arguments, |row| read(OwnRow(row))))
     }
 
     /// The same of the first row; `None`: there is none.
-    pub fn first<T>(&self, arguments: &[DatumWithOid], read: impl FnMut(Row) -> Result<T>) -> Result<Option<T>> {
+    pub fn first<T>(&self, arguments: &[DatumWithOid], read: impl FnMut(OwnRow) -> Result<T>) -> Result<Option<T>> {
         Ok(self.rows(arguments, read)?.into_iter().next())
     }
 
     /// The same of a row that there always is.
-    pub fn one<T>(&self, arguments: &[DatumWithOid], read: impl FnMut(Row) -> Result<T>) -> Result<T> {
+    pub fn one<T>(&self, arguments: &[DatumWithOid], read: impl FnMut(OwnRow) -> Result<T>) -> Result<T> {
         self.first(arguments, read)?.ok_or_else(|| Error::misread("it found no row"))
     }
 
     /// Reads rows as the statement that is running sees them. Reads only.
-    pub fn rows_now<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(Row) -> Result<T>) -> Result<Vec<T>> {
+    pub fn rows_now<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(OwnRow) -> Result<T>) -> Result<Vec<T>> {
         let mut rows = Vec::new();
         let take = |row: &SpiHeapTupleData| {
-            rows.push(read(Row(row))?);
+            rows.push(read(OwnRow(row))?);
             Ok(ControlFlow::Continue(()))
         };
         self.with(|statement| statement.scan_rows(arguments, FETCH, take))?;
@@ -90,12 +90,12 @@ impl OwnStatement {
 
 /// A row of a result. Its columns are counted from 1.
 #[derive(Clone, Copy)]
-pub struct Row<'a>(&'a SpiHeapTupleData<'a>);
+pub struct OwnRow<'a>(&'a SpiHeapTupleData<'a>);
 
-impl<'a> Row<'a> {
+impl<'a> OwnRow<'a> {
     /// A row that was read without an `OwnStatement`.
     pub fn of(row: &'a SpiHeapTupleData<'a>) -> Self {
-        Row(row)
+        OwnRow(row)
     }
 
     /// The value of a column that is never NULL.

@@ -35,12 +35,12 @@ enum Sees {
 }
 
 /// A row of a result, while SPI is connected.
-struct Row {
+struct ResultRow {
     shape: pg_sys::TupleDesc,
     tuple: pg_sys::HeapTuple,
 }
 
-impl Row {
+impl ResultRow {
     fn data(&self) -> Result<SpiHeapTupleData<'_>> {
         // SAFETY: a row and its descriptor, as SPI returned them.
         let data = unsafe { SpiHeapTupleData::new(self.shape, self.tuple) }?;
@@ -108,12 +108,12 @@ impl Statement {
 
     /// Runs it; the values of the first row it finds, none of them NULL, copied into the caller's memory context.
     pub fn first_row(&self, arguments: &[DatumWithOid]) -> Result<Option<Vec<pg_sys::Datum>>> {
-        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.first().map(Row::values)))
+        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.first().map(ResultRow::values)))
     }
 
     /// The same of every row.
     pub fn value_rows(&self, arguments: &[DatumWithOid]) -> Result<Vec<Vec<pg_sys::Datum>>> {
-        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.iter().map(Row::values).collect()))
+        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.iter().map(ResultRow::values).collect()))
     }
 
     /// The first column of the first row it finds in what is committed now. Reads only.
@@ -139,7 +139,7 @@ impl Statement {
         at_once: i64,
         mut take: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
     ) -> Result<()> {
-        let hand_over = |row: &Row| {
+        let hand_over = |row: &ResultRow| {
             take(row.tuple, row.shape);
             Ok(ControlFlow::Continue(()))
         };
@@ -153,7 +153,7 @@ impl Statement {
         at_once: i64,
         mut take: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
     ) -> Result<()> {
-        let hand_over = |row: &Row| {
+        let hand_over = |row: &ResultRow| {
             take(row.tuple, row.shape);
             Ok(ControlFlow::Continue(()))
         };
@@ -180,7 +180,7 @@ impl Statement {
         arguments: &[DatumWithOid],
         at_once: i64,
         only_reads: bool,
-        mut read: impl FnMut(&Row) -> Result<ControlFlow<()>>,
+        mut read: impl FnMut(&ResultRow) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
         let (mut values, nulls) = self.values_and_nulls(arguments);
         Spi::connect_mut(|_| {
@@ -197,7 +197,7 @@ impl Statement {
                     if found == 0 {
                         break Ok(true);
                     }
-                    let row = |i| Row { shape: (*table).tupdesc, tuple: *(*table).vals.add(i) };
+                    let row = |i| ResultRow { shape: (*table).tupdesc, tuple: *(*table).vals.add(i) };
                     let read_all = memory.switch_to(|_| (0..found).try_for_each(|i| flow(read(&row(i)))));
                     memory.reset(); // what reading a row leaves behind goes with it
                     pg_sys::SPI_freetuptable(table);
@@ -224,7 +224,7 @@ impl Statement {
         arguments.iter().map(value_and_null).unzip()
     }
 
-    fn run<T>(&self, arguments: &[DatumWithOid], sees: Sees, read: impl FnOnce(u64, &[Row]) -> Result<T>) -> Result<T> {
+    fn run<T>(&self, arguments: &[DatumWithOid], sees: Sees, read: impl FnOnce(u64, &[ResultRow]) -> Result<T>) -> Result<T> {
         let (mut values, nulls) = self.values_and_nulls(arguments);
         Spi::connect_mut(|_| {
             let plan = self.plan()?;
@@ -249,7 +249,7 @@ impl Statement {
             let (processed, table) = unsafe { (pg_sys::SPI_processed, pg_sys::SPI_tuptable) };
             let found = if table.is_null() { 0 } else { processed as usize };
             // SAFETY: the table has that many rows.
-            let row = |i| unsafe { Row { shape: (*table).tupdesc, tuple: *(*table).vals.add(i) } };
+            let row = |i| unsafe { ResultRow { shape: (*table).tupdesc, tuple: *(*table).vals.add(i) } };
             read(processed, &(0..found).map(row).collect::<Vec<_>>())
         })
     }

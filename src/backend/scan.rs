@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// What a column of the index is to be: the column's number in its table, and a value.
 #[derive(Debug, Clone, Copy)]
-pub enum Key {
+pub enum Bound {
     Int4Is(i16, i32),
     Int4Above(i16, i32),
     Int8Is(i16, i64),
@@ -20,16 +20,16 @@ pub enum Key {
     Xid8From(i16, u64),
 }
 
-impl Key {
+impl Bound {
     fn scan_key(self) -> pg_sys::ScanKeyData {
         use pg_sys::{BTEqualStrategyNumber as IS, BTGreaterEqualStrategyNumber as FROM, BTGreaterStrategyNumber as ABOVE};
         let (column, how, compare, value) = match self {
-            Key::Int4Is(column, value) => (column, IS, pg_sys::F_INT4EQ, pg_sys::Datum::from(value)),
-            Key::Int4Above(column, value) => (column, ABOVE, pg_sys::F_INT4GT, pg_sys::Datum::from(value)),
-            Key::Int8Is(column, value) => (column, IS, pg_sys::F_INT8EQ, pg_sys::Datum::from(value)),
-            Key::Int8From(column, value) => (column, FROM, pg_sys::F_INT8GE, pg_sys::Datum::from(value)),
-            Key::Xid8Is(column, value) => (column, IS, pg_sys::F_XID8EQ, pg_sys::Datum::from(value)),
-            Key::Xid8From(column, value) => (column, FROM, pg_sys::F_XID8GE, pg_sys::Datum::from(value)),
+            Bound::Int4Is(column, value) => (column, IS, pg_sys::F_INT4EQ, pg_sys::Datum::from(value)),
+            Bound::Int4Above(column, value) => (column, ABOVE, pg_sys::F_INT4GT, pg_sys::Datum::from(value)),
+            Bound::Int8Is(column, value) => (column, IS, pg_sys::F_INT8EQ, pg_sys::Datum::from(value)),
+            Bound::Int8From(column, value) => (column, FROM, pg_sys::F_INT8GE, pg_sys::Datum::from(value)),
+            Bound::Xid8Is(column, value) => (column, IS, pg_sys::F_XID8EQ, pg_sys::Datum::from(value)),
+            Bound::Xid8From(column, value) => (column, FROM, pg_sys::F_XID8GE, pg_sys::Datum::from(value)),
         };
         let mut key = pg_sys::ScanKeyData::default();
         // SAFETY: fills the key; the function compares two values of that type.
@@ -43,7 +43,7 @@ impl Key {
 pub fn along(
     table: &'static CStr,
     index: &'static CStr,
-    keys: &[Key],
+    keys: &[Bound],
     mut read: impl FnMut(&[Option<pg_sys::Datum>]) -> Result<ControlFlow<()>>,
 ) -> Result<bool> {
     let mut keys: Vec<pg_sys::ScanKeyData> = keys.iter().map(|key| key.scan_key()).collect();

@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 
 use super::archive::{Binned, Target};
-use super::row::{RowOf, Rows};
+use super::row::{RowCopies, RowOf};
 use crate::backend::executor;
 use crate::backend::transaction::{current_subtransaction, with_snapshot};
 use crate::error::{Error, Result};
@@ -36,14 +36,14 @@ pub struct Noted<'a> {
     pub binned: Option<&'a Target>,
 }
 
-struct Batch {
+struct Pending {
     table: Rc<Table>,
     change: Option<Change>,
     ids: Vec<String>,
     versions: Vec<i64>,
     kinds: Vec<Option<String>>,
     /// Rows whose kinds are still to be evaluated, the last of the batch.
-    rows: Rows,
+    rows: RowCopies,
     /// Rows on their way to the table's bin.
     binned: Option<Binned>,
     /// On whose account: that of the door, cascade or plain statement that made the change.
@@ -55,7 +55,7 @@ struct Batch {
 }
 
 thread_local! {
-    static BATCHES: RefCell<Vec<Batch>> = const { RefCell::new(Vec::new()) };
+    static BATCHES: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
     static SETTLING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -65,7 +65,7 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
     let (depth, subtransaction) = (executor::depth(), current_subtransaction());
     event::note_one();
     let ready = BATCHES.with_borrow_mut(|batches| {
-        let joins = |batch: &Batch| {
+        let joins = |batch: &Pending| {
             !batch.logged
                 && batch.change == change
                 && batch.table.number == table.number
@@ -79,7 +79,7 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
         let place = match batches.iter().rev().take(OPEN_BATCHES).position(joins) {
             Some(back) => batches.len() - 1 - back,
             None => {
-                batches.push(Batch::new(table, change, by_foreign_key, depth, subtransaction));
+                batches.push(Pending::new(table, change, by_foreign_key, depth, subtransaction));
                 batches.len() - 1
             }
         };
@@ -127,22 +127,22 @@ pub fn log_now(table: &Table, entry: Entry) -> Result<()> {
     log(table, &entry, &account::current())
 }
 
-impl Batch {
+impl Pending {
     fn new(
         table: &Rc<Table>,
         change: Option<Change>,
         by_foreign_key: bool,
         depth: u32,
         subtransaction: pg_sys::SubTransactionId,
-    ) -> Batch {
+    ) -> Pending {
         let account = account::current();
         let account = if by_foreign_key { Account { cause: Cause::Cascade, ..account } } else { account };
         let kinds = match &table.kind {
             Kind::Constant(kind) => vec![Some(kind.clone())],
             _ => vec![],
         };
-        let (ids, versions, rows, table) = (vec![], vec![], Rows::default(), Rc::clone(table));
-        Batch { table, change, ids, versions, kinds, rows, binned: None, account, depth, subtransaction, logged: false }
+        let (ids, versions, rows, table) = (vec![], vec![], RowCopies::default(), Rc::clone(table));
+        Pending { table, change, ids, versions, kinds, rows, binned: None, account, depth, subtransaction, logged: false }
     }
 
     fn is_on_current_account(&self, by_foreign_key: bool) -> bool {
@@ -208,7 +208,7 @@ impl Drop for Settling {
 }
 
 /// The oldest batch of such a statement, and its place among all.
-fn take_above(depth: u32) -> Option<(usize, Batch)> {
+fn take_above(depth: u32) -> Option<(usize, Pending)> {
     BATCHES.with_borrow_mut(|batches| {
         let first = batches.iter().position(|batch| batch.depth > depth)?;
         Some((first, batches.remove(first)))
@@ -216,10 +216,10 @@ fn take_above(depth: u32) -> Option<(usize, Batch)> {
 }
 
 /// Settles a batch whose place was `place`.
-fn settle(place: usize, batch: Batch) -> Result<()> {
+fn settle(place: usize, batch: Pending) -> Result<()> {
     log_older(batch.table.number, place)?;
     match logged(batch)? {
-        Some(Batch { table, change: Some(change), ids, account, .. }) => {
+        Some(Pending { table, change: Some(change), ids, account, .. }) => {
             account::on(account, || cascade::follow(&table, change, &ids))
         }
         _ => Ok(()),
@@ -231,7 +231,7 @@ fn settle(place: usize, batch: Batch) -> Result<()> {
 fn log_older(table: i32, mut place: usize) -> Result<()> {
     let next = |place: usize| {
         BATCHES.with_borrow_mut(|batches| {
-            let older = |batch: &Batch| batch.table.number == table && !batch.logged;
+            let older = |batch: &Pending| batch.table.number == table && !batch.logged;
             let first = batches.iter().take(place).position(older)?;
             Some((first, batches.remove(first)))
         })
@@ -246,7 +246,7 @@ fn log_older(table: i32, mut place: usize) -> Result<()> {
 }
 
 /// Checks, logs and announces a batch, unless that is done; what is left of it where foreign keys are to be followed.
-fn logged(mut batch: Batch) -> Result<Option<Batch>> {
+fn logged(mut batch: Pending) -> Result<Option<Pending>> {
     if batch.logged {
         return Ok(Some(batch));
     }
@@ -276,9 +276,9 @@ pub fn forget_all() {
 /// A subtransaction was rolled back, and whatever began inside it.
 pub fn forget_from(subtransaction: pg_sys::SubTransactionId) {
     let forgotten = BATCHES.with_borrow_mut(|batches| {
-        let (stay, go) = std::mem::take(batches).into_iter().partition(|batch: &Batch| batch.subtransaction < subtransaction);
+        let (stay, go) = std::mem::take(batches).into_iter().partition(|batch: &Pending| batch.subtransaction < subtransaction);
         *batches = stay;
-        go as Vec<Batch>
+        go as Vec<Pending>
     });
     drop(forgotten);
 }

@@ -42,13 +42,13 @@ impl RowOf<'_> {
 
 /// Copies of rows of one type.
 #[derive(Default)]
-pub struct Rows {
+pub struct RowCopies {
     row_type: Option<pg_sys::Oid>,
     values: Vec<Owned>,
     words: usize,
 }
 
-impl Rows {
+impl RowCopies {
     /// Whether `row` is of the type of these.
     pub fn takes(&self, row: &RowOf) -> bool {
         self.row_type.is_none_or(|row_type| row_type == row.row_type())

@@ -16,7 +16,7 @@ use crate::table::key::Key;
 use crate::table::{Fits, Table, resolve};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum DeleteOutcome {
     Deleted,
     NotFound,
     AlreadyDeleted,
@@ -24,20 +24,20 @@ enum Outcome {
     Held,
 }
 
-impl Outcome {
+impl DeleteOutcome {
     fn name(self) -> &'static str {
         match self {
-            Outcome::Deleted => "deleted",
-            Outcome::NotFound => "not_found",
-            Outcome::AlreadyDeleted => "already_deleted",
-            Outcome::Denied => "denied",
-            Outcome::Held => "held",
+            DeleteOutcome::Deleted => "deleted",
+            DeleteOutcome::NotFound => "not_found",
+            DeleteOutcome::AlreadyDeleted => "already_deleted",
+            DeleteOutcome::Denied => "denied",
+            DeleteOutcome::Held => "held",
         }
     }
 
     /// What an error means for the one record that raised it.
-    fn of(error: &Error) -> Outcome {
-        if error.code() == PgSqlErrorCode::ERRCODE_OBJECT_IN_USE { Outcome::Held } else { Outcome::Denied }
+    fn of(error: &Error) -> DeleteOutcome {
+        if error.code() == PgSqlErrorCode::ERRCODE_OBJECT_IN_USE { DeleteOutcome::Held } else { DeleteOutcome::Denied }
     }
 }
 
@@ -57,26 +57,27 @@ fn soft_delete_many(
     delete().map(TableIterator::new).map_err(Into::into)
 }
 
-fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
-    let mut outcomes = vec![Outcome::NotFound; ids.len()];
+fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<DeleteOutcome>> {
+    let mut outcomes = vec![DeleteOutcome::NotFound; ids.len()];
     let (places, keys): (Vec<usize>, Vec<Key>) = readable(table, ids)?.into_iter().unzip();
     let locked = attempt(|| layout::of(table).find(&Rows::Records(&keys), Lock::Update));
     let found = match locked {
         Err(error) if error.code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => {
-            return Ok(vec![Outcome::Denied; ids.len()]);
+            return Ok(vec![DeleteOutcome::Denied; ids.len()]);
         }
         found => found?,
     };
     for row in &found {
         let outcome = &mut outcomes[places[row.key]];
         match row.standing {
-            Standing::Live => *outcome = Outcome::Deleted,
-            Standing::Deleted(_) if *outcome != Outcome::Deleted => *outcome = Outcome::AlreadyDeleted,
+            Standing::Live => *outcome = DeleteOutcome::Deleted,
+            Standing::Deleted(_) if *outcome != DeleteOutcome::Deleted => *outcome = DeleteOutcome::AlreadyDeleted,
             Standing::Deleted(_) => (),
         }
     }
-    let live =
-        |outcomes: &[Outcome]| -> Vec<usize> { (0..keys.len()).filter(|i| outcomes[places[*i]] == Outcome::Deleted).collect() };
+    let live = |outcomes: &[DeleteOutcome]| -> Vec<usize> {
+        (0..keys.len()).filter(|i| outcomes[places[*i]] == DeleteOutcome::Deleted).collect()
+    };
     let chosen = |indices: &[usize]| -> Vec<Key> { indices.iter().map(|i| keys[*i].clone()).collect() };
 
     let candidates = live(&outcomes);
@@ -84,20 +85,20 @@ fn delete_each(table: &Table, ids: &[Option<String>]) -> Result<Vec<Outcome>> {
     let held = hold::held_among(table, &chosen(&candidates))?;
     for (i, owned) in candidates.iter().zip(owned) {
         if held.contains(&keys[*i].text) {
-            outcomes[places[*i]] = Outcome::Held;
+            outcomes[places[*i]] = DeleteOutcome::Held;
         } else if !owned {
-            outcomes[places[*i]] = Outcome::Denied;
+            outcomes[places[*i]] = DeleteOutcome::Denied;
         }
     }
     let candidates = live(&outcomes);
     let delete = |keys: &[Key]| seen(table, || layout::of(table).soft_delete_as_caller(&Rows::Records(keys)));
     for (i, error) in all_but_refused(&chosen(&candidates), Error::says_triggers_slept, &delete)? {
-        outcomes[places[candidates[i]]] = Outcome::of(&error);
+        outcomes[places[candidates[i]]] = DeleteOutcome::of(&error);
     }
     // What is live still, a trigger of the table kept alive.
     for row in layout::of(table).find(&Rows::Records(&keys), Lock::None)? {
-        if row.standing == Standing::Live && outcomes[places[row.key]] == Outcome::Deleted {
-            outcomes[places[row.key]] = Outcome::Denied;
+        if row.standing == Standing::Live && outcomes[places[row.key]] == DeleteOutcome::Deleted {
+            outcomes[places[row.key]] = DeleteOutcome::Denied;
         }
     }
     repeat_for_duplicates(&mut outcomes, &places, &keys);
@@ -112,7 +113,7 @@ fn readable(table: &Table, ids: &[Option<String>]) -> Result<Vec<(usize, Key)>> 
 }
 
 /// An id given twice gets the same outcome twice.
-fn repeat_for_duplicates(outcomes: &mut [Outcome], places: &[usize], keys: &[Key]) {
+fn repeat_for_duplicates(outcomes: &mut [DeleteOutcome], places: &[usize], keys: &[Key]) {
     let mut first = std::collections::HashMap::new();
     for (place, key) in places.iter().zip(keys) {
         let leader = *first.entry(key.text.as_str()).or_insert(*place);

@@ -24,7 +24,7 @@ use crate::table::{Table, all_managed, by_number};
 
 /// What would become, or became, of one row that the deletion took.
 #[derive(Debug, Clone, PartialEq)]
-enum Outcome {
+enum UndoOutcome {
     Restored,
     RestoredRedacted,
     AlreadyLive,
@@ -37,7 +37,7 @@ struct Part {
     table: Rc<Table>,
     taken: Taken,
     keys: Vec<Key>,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<UndoOutcome>,
 }
 
 /// Undoes a deletion, or says what undoing it would do (DESIGN §3).
@@ -108,7 +108,7 @@ impl Part {
                 .hint("What is left of the records is in their table.")
         })?;
         let keys = taken.ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
-        let outcomes = vec![Outcome::Restored; keys.len()];
+        let outcomes = vec![UndoOutcome::Restored; keys.len()];
         Ok(Part { table, taken, keys, outcomes })
     }
 
@@ -127,7 +127,9 @@ impl Part {
     }
 
     fn candidates(&self) -> Vec<usize> {
-        (0..self.keys.len()).filter(|i| matches!(self.outcomes[*i], Outcome::Restored | Outcome::RestoredRedacted)).collect()
+        (0..self.keys.len())
+            .filter(|i| matches!(self.outcomes[*i], UndoOutcome::Restored | UndoOutcome::RestoredRedacted))
+            .collect()
     }
 
     /// Judges each row by how it stands now, locked; leaves as restored those that can be tried.
@@ -139,15 +141,15 @@ impl Part {
         let held = hold::held_among(&self.table, &self.keys)?;
         for i in everything {
             self.outcomes[i] = match found.get(&i).map(|row| row.standing) {
-                None => Outcome::Conflict("purged", Error::not_ready("the record was purged, or is hidden from you")),
-                Some(Standing::Live) => Outcome::AlreadyLive,
-                Some(Standing::Deleted(stamp)) if Some(stamp) != self.taken.stamp => Outcome::DeletedLater,
+                None => UndoOutcome::Conflict("purged", Error::not_ready("the record was purged, or is hidden from you")),
+                Some(Standing::Live) => UndoOutcome::AlreadyLive,
+                Some(Standing::Deleted(stamp)) if Some(stamp) != self.taken.stamp => UndoOutcome::DeletedLater,
                 Some(_) if held.contains(&self.keys[i].text) => {
-                    Outcome::Conflict("held", Error::on_hold("the record is on hold"))
+                    UndoOutcome::Conflict("held", Error::on_hold("the record is on hold"))
                 }
-                Some(_) if !owned[i] => Outcome::Conflict("denied", Error::denied("the record is not yours")),
-                Some(_) if self.taken.redacted => Outcome::RestoredRedacted,
-                Some(_) => Outcome::Restored,
+                Some(_) if !owned[i] => UndoOutcome::Conflict("denied", Error::denied("the record is not yours")),
+                Some(_) if self.taken.redacted => UndoOutcome::RestoredRedacted,
+                Some(_) => UndoOutcome::Restored,
             };
         }
         Ok(())
@@ -196,11 +198,11 @@ impl Part {
         (0..self.keys.len()).map(|i| {
             let version = self.taken.versions.get(i).map(|version| format!("version {version}"));
             let (outcome, detail) = match &self.outcomes[i] {
-                Outcome::Restored => ("restored", None),
-                Outcome::RestoredRedacted => ("restored_redacted", Some("what redaction blanked is gone".to_string())),
-                Outcome::AlreadyLive => ("already_live", Some("it was restored since".to_string())),
-                Outcome::DeletedLater => ("deleted_later", Some("another deletion took it since".to_string())),
-                Outcome::Conflict(name, error) => (*name, Some(error.summary())),
+                UndoOutcome::Restored => ("restored", None),
+                UndoOutcome::RestoredRedacted => ("restored_redacted", Some("what redaction blanked is gone".to_string())),
+                UndoOutcome::AlreadyLive => ("already_live", Some("it was restored since".to_string())),
+                UndoOutcome::DeletedLater => ("deleted_later", Some("another deletion took it since".to_string())),
+                UndoOutcome::Conflict(name, error) => (*name, Some(error.summary())),
             };
             let detail = [version, detail].into_iter().flatten().collect::<Vec<_>>().join(": ");
             (self.table.oid, self.keys[i].text.clone(), outcome.to_string(), (!detail.is_empty()).then_some(detail))
@@ -222,8 +224,8 @@ fn restore_all(parts: &mut [Part]) -> Result<()> {
     Ok(())
 }
 
-fn conflict(error: Error) -> Outcome {
-    Outcome::Conflict(conflict_name(&error), error)
+fn conflict(error: Error) -> UndoOutcome {
+    UndoOutcome::Conflict(conflict_name(&error), error)
 }
 
 /// What a conflict is called.
@@ -242,7 +244,7 @@ fn refuse_conflicts(deletion: i64, parts: &[Part]) -> Result<()> {
         .iter()
         .flat_map(|part| part.outcomes.iter().enumerate().map(move |(i, outcome)| (part, i, outcome)))
         .filter_map(|(part, i, outcome)| match outcome {
-            Outcome::Conflict(_, error) => Some((part, i, error.clone())),
+            UndoOutcome::Conflict(_, error) => Some((part, i, error.clone())),
             _ => None,
         })
         .collect();

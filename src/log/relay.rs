@@ -30,7 +30,7 @@ own_statements! {
 
 /// What came of a look at the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum Announced {
     /// There was nothing to announce.
     Nothing,
     /// All there was.
@@ -55,9 +55,9 @@ pub struct Relay {
 impl Relay {
     /// Announces some of what is left to the relay, in the running transaction, which must commit for that and had better be
     /// READ COMMITTED.
-    pub fn announce(&mut self) -> Result<Found> {
+    pub fn announce(&mut self) -> Result<Announced> {
         let Some(place) = self.place.take().map_or_else(find_place, |place| Ok(Some(place)))? else {
-            return Ok(Found::Nothing);
+            return Ok(Announced::Nothing);
         };
         let mut stream = stream_from(&place)?.left_to_relay();
         let page = stream.next(AT_ONCE)?;
@@ -67,18 +67,18 @@ impl Relay {
             None if stream.met_any => stream.end(),
             None => {
                 self.place = Some(place);
-                return Ok(Found::Nothing);
+                return Ok(Announced::Nothing);
             }
         };
         self.place = go_on(place, end)?;
         match page {
             // Somebody else has been here: what is left now is to be seen from where they have come to.
-            _ if self.place.is_none() => Ok(Found::More),
+            _ if self.place.is_none() => Ok(Announced::More),
             Some(page) => {
                 send_all(&page.events);
-                Ok(if stream.is_done() { Found::Some } else { Found::More })
+                Ok(if stream.is_done() { Announced::Some } else { Announced::More })
             }
-            None => Ok(Found::Nothing),
+            None => Ok(Announced::Nothing),
         }
     }
 }
@@ -86,7 +86,7 @@ impl Relay {
 /// Announces some of what a relay that is gone has left behind, in the running transaction; whether there may be more. Costs next
 /// to nothing, and writes nothing, where a relay lives or the log has got nothing new.
 pub fn announce_leftovers() -> Result<bool> {
-    Ok(!notify::relay_lives() && Relay::default().announce()? == Found::More)
+    Ok(!notify::relay_lives() && Relay::default().announce()? == Announced::More)
 }
 
 /// Has Postgres look how far listeners have read. Else it looks when somebody has notified, which nobody can in a queue that is full.

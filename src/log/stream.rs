@@ -12,7 +12,7 @@ use pgrx::{FromDatum, pg_sys};
 use super::cursor::{Cursor, Within};
 use super::snapshot::Snapshot;
 use super::tick;
-use crate::backend::scan::{Key, along};
+use crate::backend::scan::{Bound, along};
 use crate::error::Result;
 
 /// An entry of the log, for its readers.
@@ -133,9 +133,9 @@ mod column {
 }
 
 /// A row of the log.
-struct Row<'a>(&'a [Option<pg_sys::Datum>]);
+struct EventRow<'a>(&'a [Option<pg_sys::Datum>]);
 
-impl Row<'_> {
+impl EventRow<'_> {
     fn raw(&self, column: i16) -> Option<pg_sys::Datum> {
         self.0.get(column.unsigned_abs() as usize - 1).copied().flatten()
     }
@@ -187,18 +187,18 @@ impl Row<'_> {
 }
 
 /// Reads entries in the order of writing, from number `seq` on.
-fn in_order(seq: i64, mut read: impl FnMut(Row) -> ControlFlow<()>) -> Result<bool> {
-    along(c"event", c"event_pkey", &[Key::Int8From(column::SEQ, seq)], |row| Ok(read(Row(row))))
+fn in_order(seq: i64, mut read: impl FnMut(EventRow) -> ControlFlow<()>) -> Result<bool> {
+    along(c"event", c"event_pkey", &[Bound::Int8From(column::SEQ, seq)], |row| Ok(read(EventRow(row))))
 }
 
 /// Reads the entry of that number.
-fn numbered(seq: i64, mut read: impl FnMut(Row) -> ControlFlow<()>) -> Result<bool> {
-    along(c"event", c"event_pkey", &[Key::Int8Is(column::SEQ, seq)], |row| Ok(read(Row(row))))
+fn numbered(seq: i64, mut read: impl FnMut(EventRow) -> ControlFlow<()>) -> Result<bool> {
+    along(c"event", c"event_pkey", &[Bound::Int8Is(column::SEQ, seq)], |row| Ok(read(EventRow(row))))
 }
 
 /// Reads the entries of a table that fit `key`, which is of the writing transaction.
-fn of_table(table: i32, key: Key, mut read: impl FnMut(Row) -> ControlFlow<()>) -> Result<bool> {
-    along(c"event", c"event_news", &[Key::Int4Is(column::MANAGED, table), key], |row| Ok(read(Row(row))))
+fn of_table(table: i32, key: Bound, mut read: impl FnMut(EventRow) -> ControlFlow<()>) -> Result<bool> {
+    along(c"event", c"event_news", &[Bound::Int4Is(column::MANAGED, table), key], |row| Ok(read(EventRow(row))))
 }
 
 /// Every table that the log has an entry of, by number.
@@ -206,8 +206,8 @@ pub fn tables() -> Result<Vec<i32>> {
     let mut tables = Vec::new();
     loop {
         let after = tables.last().copied().unwrap_or(i32::MIN);
-        let whole = along(c"event", c"event_news", &[Key::Int4Above(column::MANAGED, after)], |row| {
-            tables.push(Row(row).managed());
+        let whole = along(c"event", c"event_news", &[Bound::Int4Above(column::MANAGED, after)], |row| {
+            tables.push(EventRow(row).managed());
             Ok(ControlFlow::Break(()))
         })?;
         if whole {
@@ -302,7 +302,7 @@ impl Stream {
         let mut events = Vec::new();
         let Some(news) = self.find(most)? else { return Ok(Page { events, end: String::new() }) };
         self.met_any = true;
-        let take = |row: Row| {
+        let take = |row: EventRow| {
             if !self.is_wanted(&row) {
                 return ControlFlow::Continue(());
             }
@@ -338,7 +338,7 @@ impl Stream {
         }
         let (seen, mut from) = (&self.cursor.seen, None);
         for table in &self.tables {
-            of_table(*table, Key::Xid8From(column::XID, seen.end()), |row| {
+            of_table(*table, Bound::Xid8From(column::XID, seen.end()), |row| {
                 from = Some(from.map_or(row.seq(), |from: i64| from.min(row.seq())));
                 ControlFlow::Continue(())
             })?;
@@ -348,7 +348,7 @@ impl Stream {
             for table in &self.tables {
                 // One more than wanted: what is not looked for here comes after them.
                 let mut left = most + 1;
-                of_table(*table, Key::Xid8Is(column::XID, *number), |row| {
+                of_table(*table, Bound::Xid8Is(column::XID, *number), |row| {
                     if left == 0 || from.is_some_and(|from| row.seq() >= from) {
                         return ControlFlow::Break(());
                     }
@@ -364,7 +364,7 @@ impl Stream {
         Ok(Some(News { before, from }).filter(|news| !news.before.is_empty() || news.from.is_some()))
     }
 
-    fn is_wanted(&self, row: &Row) -> bool {
+    fn is_wanted(&self, row: &EventRow) -> bool {
         let (number, seen) = (row.xid(), &self.cursor.seen);
         (self.all || row.raw(column::CHANNEL).is_some())
             && !seen.sees(number)
@@ -381,7 +381,7 @@ struct News {
 
 impl News {
     /// Reads them until `read` breaks off or they end; whether they ended.
-    fn read(&self, mut read: impl FnMut(Row) -> ControlFlow<()>) -> Result<bool> {
+    fn read(&self, mut read: impl FnMut(EventRow) -> ControlFlow<()>) -> Result<bool> {
         for number in &self.before {
             if !numbered(*number, &mut read)? {
                 return Ok(false);

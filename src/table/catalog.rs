@@ -13,7 +13,7 @@ use super::options::{self, Options};
 use super::tombstones::{Bin, Part};
 use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
 use crate::backend::identity::{acting_as, c_string, with_settings};
-use crate::backend::own_table::Row;
+use crate::backend::own_table::OwnRow;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
@@ -200,7 +200,7 @@ fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
 pub fn options_of(relation: pg_sys::Oid) -> Result<Option<(i32, Options)>> {
     with(|statements| {
         let rows = statements.managed.rows(&[DatumWithOid::from(relation)], |row| {
-            let row = Row::of(row);
+            let row = OwnRow::of(row);
             Ok((row.get(1)?, Options::read(row, 2)?))
         })?;
         Ok(rows.into_iter().next())
@@ -344,7 +344,7 @@ pub fn parts_of(bin: pg_sys::Oid) -> Result<Vec<Part>> {
 pub fn insert(relation: pg_sys::Oid, options: &Options, archive: Option<pg_sys::Oid>) -> Result<i32> {
     let mut arguments = vec![relation.into(), archive.into()];
     arguments.extend(options.arguments());
-    let numbers = with(|statements| statements.insert.rows(&arguments, |row| Row::of(row).get(1)))?;
+    let numbers = with(|statements| statements.insert.rows(&arguments, |row| OwnRow::of(row).get(1)))?;
     numbers.into_iter().next().ok_or_else(|| Error::misread("no table was added to tombstone.managed"))
 }
 

@@ -17,6 +17,7 @@ pub mod value;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::Location;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
@@ -100,10 +101,11 @@ pub struct Table {
     pub parents: Vec<ForeignKey>,
     /// The same with those whose ON DELETE overwrites this table's columns.
     pub references: Vec<ForeignKey>,
-    statements: RefCell<HashMap<Purpose, Rc<Statement>>>,
+    statements: RefCell<HashMap<(Purpose, &'static Location<'static>), Rc<Statement>>>,
 }
 
-/// What a statement about one table is for: what it does, to which selection of rows, along which foreign key.
+/// What a statement about one table is for: what it does, to which selection of rows, along which foreign key. The plan cache also
+/// tells apart from which line of the code it is asked for, so two places that choose the same words get each their own statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Purpose(pub &'static str, pub &'static str, pub u32);
 
@@ -129,6 +131,7 @@ impl Table {
     }
 
     /// A statement about this table, planned once: `build` gives its SQL and the types of its parameters.
+    #[track_caller]
     pub fn statement(&self, purpose: Purpose, build: impl FnOnce() -> (String, Vec<pg_sys::Oid>)) -> Rc<Statement> {
         self.made(purpose, || {
             let (sql, types) = build();
@@ -137,6 +140,7 @@ impl Table {
     }
 
     /// The same, but planned for its arguments each time: where a plan for any of them would read the whole table for few rows.
+    #[track_caller]
     pub fn planned_statement(&self, purpose: Purpose, build: impl FnOnce() -> (String, Vec<pg_sys::Oid>)) -> Rc<Statement> {
         self.made(purpose, || {
             let (sql, types) = build();
@@ -144,7 +148,9 @@ impl Table {
         })
     }
 
+    #[track_caller]
     fn made(&self, purpose: Purpose, make: impl FnOnce() -> Statement) -> Rc<Statement> {
+        let purpose = (purpose, Location::caller());
         if let Some(statement) = self.statements.borrow().get(&purpose) {
             return Rc::clone(statement);
         }

@@ -6,7 +6,7 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 use serde_json::{Map, Value};
 
 use super::ColumnType;
-use crate::backend::own_table::Row;
+use crate::backend::own_table::OwnRow;
 use crate::error::{Error, Result};
 
 /// What configure() takes for a retention that never ends: NULL stands for the default.
@@ -18,7 +18,7 @@ pub trait Field: Sized {
     const CARRIER: Carrier;
 
     /// Reads it from a column of a row, which may be NULL or not.
-    fn read(row: Row, column: usize, may_be_null: bool) -> Result<Self>;
+    fn read(row: OwnRow, column: usize, may_be_null: bool) -> Result<Self>;
 
     /// The argument that writes it.
     fn write(&self) -> DatumWithOid<'static>;
@@ -56,7 +56,7 @@ impl Carried for i64 {
 impl<T: Carried> Field for Option<T> {
     const CARRIER: Carrier = T::CARRIER;
 
-    fn read(row: Row, column: usize, may_be_null: bool) -> Result<Self> {
+    fn read(row: OwnRow, column: usize, may_be_null: bool) -> Result<Self> {
         if may_be_null { row.nullable(column) } else { row.get(column).map(Some) }
     }
 
@@ -68,7 +68,7 @@ impl<T: Carried> Field for Option<T> {
 impl Field for String {
     const CARRIER: Carrier = <String as Carried>::CARRIER;
 
-    fn read(row: Row, column: usize, _: bool) -> Result<Self> {
+    fn read(row: OwnRow, column: usize, _: bool) -> Result<Self> {
         row.get(column)
     }
 
@@ -80,7 +80,7 @@ impl Field for String {
 impl Field for Map<String, Value> {
     const CARRIER: Carrier = Carrier { name: "jsonb", oid: pg_sys::JSONBOID };
 
-    fn read(row: Row, column: usize, _: bool) -> Result<Self> {
+    fn read(row: OwnRow, column: usize, _: bool) -> Result<Self> {
         match row.get::<JsonB>(column)?.0 {
             Value::Object(members) => Ok(members),
             other => Err(Error::misread(format!("column {column} is {other}, not an object"))),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Announce;
 use super::option_field::{Carrier, Field, count, interval, json, names, retention, text, word};
-use crate::backend::own_table::Row;
+use crate::backend::own_table::OwnRow;
 use crate::error::{Error, Result};
 
 /// The `deleted_at` column where no other is named.
@@ -72,7 +72,7 @@ macro_rules! options {
             }
 
             /// Those in the columns of `row` from `first` on.
-            pub fn read(row: Row, first: usize) -> Result<Options> {
+            pub fn read(row: OwnRow, first: usize) -> Result<Options> {
                 let mut column = first - 1;
                 Ok(Options { $($name: {
                     column += 1;

@@ -12,7 +12,7 @@ use crate::lifecycle::hold;
 use crate::lifecycle::layout::live::Marked;
 use crate::table::Table;
 
-pub struct Batch {
+pub struct Questions {
     pub ids: Vec<String>,
     /// What tells whether a record was changed since, parallel to `ids`.
     pub marks: Vec<String>,
@@ -25,16 +25,16 @@ pub struct Batch {
     cost: Cost,
 }
 
-impl Batch {
-    pub fn new(records: Vec<Marked>, strategy: Strategy) -> Batch {
+impl Questions {
+    pub fn new(records: Vec<Marked>, strategy: Strategy) -> Questions {
         let (ids, marks): (Vec<String>, Vec<String>) = records.into_iter().map(|record| (record.id, record.mark)).unzip();
         let search = Search::new(ids.len(), strategy);
-        Batch { ids, marks, strategy, search, answers: Vec::new(), listed: None, cost: Cost::default() }
+        Questions { ids, marks, strategy, search, answers: Vec::new(), listed: None, cost: Cost::default() }
     }
 
     /// The same, whose search somebody else has led.
-    pub fn searched(self, search: Search) -> Batch {
-        Batch { search, ..self }
+    pub fn searched(self, search: Search) -> Questions {
+        Questions { search, ..self }
     }
 
     /// How many records it is about.

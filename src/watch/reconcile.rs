@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::batch::Batch;
+use super::batch::Questions;
 use super::door::{confirmed, owned_table};
 use super::inquiry::{self, Phase};
 use super::pages::{Pages, Records};
@@ -27,7 +27,7 @@ use crate::table::Table;
 type Line = (i64, i64, i64, i64, String, Option<String>, i64);
 
 /// How it has ended.
-enum Outcome {
+enum PassEnd {
     Done,
     /// More is missing than may be.
     Refused(String),
@@ -97,7 +97,7 @@ struct Asking {
 }
 
 impl Asking {
-    fn go(&mut self, records: &Records) -> Result<Outcome> {
+    fn go(&mut self, records: &Records) -> Result<PassEnd> {
         if self.watched.manner.restore
             && let Some(stopped) = self.restore_reappeared(records)?
         {
@@ -110,10 +110,10 @@ impl Asking {
             self.delete(place)?;
         }
         self.remark_on_strangers(records)?;
-        Ok(Outcome::Done)
+        Ok(PassEnd::Done)
     }
 
-    fn restore_reappeared(&mut self, records: &Records) -> Result<Option<Outcome>> {
+    fn restore_reappeared(&mut self, records: &Records) -> Result<Option<PassEnd>> {
         let pages = records.vanished(&self.table)?;
         self.each_batch(pages, Pages::next_vanished, |this, batch| {
             let restored = revival::restore(&this.table, batch.present(), Rights::of_caller(&this.table))?;
@@ -122,12 +122,12 @@ impl Asking {
         })
     }
 
-    fn find_missing(&mut self, records: &Records) -> Result<Option<Outcome>> {
+    fn find_missing(&mut self, records: &Records) -> Result<Option<PassEnd>> {
         let pages = records.live(&self.table)?;
         self.each_batch(pages, Pages::next_live, |this, batch| {
             this.tally.add(batch.tally());
             this.found.extend(Suspects::of(batch, 0));
-            Ok(batch.refusal(&this.table, this.watched.manner.max_missing)?.map(Outcome::Refused))
+            Ok(batch.refusal(&this.table, this.watched.manner.max_missing)?.map(PassEnd::Refused))
         })
     }
 
@@ -136,14 +136,14 @@ impl Asking {
         &mut self,
         mut pages: Pages,
         next: fn(&mut Pages, &Table, usize) -> Result<Vec<Marked>>,
-        settle: impl Fn(&mut Self, &Batch) -> Result<Option<Outcome>>,
-    ) -> Result<Option<Outcome>> {
+        settle: impl Fn(&mut Self, &Questions) -> Result<Option<PassEnd>>,
+    ) -> Result<Option<PassEnd>> {
         loop {
             let page = next(&mut pages, &self.table, self.watched.batch)?;
             if page.is_empty() {
                 return Ok(None);
             }
-            let mut batch = Batch::new(page, self.watched.manner.strategy);
+            let mut batch = Questions::new(page, self.watched.manner.strategy);
             self.named += batch.size();
             let stopped = match self.ask(&mut batch)? {
                 None => settle(self, &batch)?,
@@ -165,7 +165,7 @@ impl Asking {
     }
 
     /// Asks until the missing of a batch are known, or it is given up; says so where the source must be given up.
-    fn ask(&mut self, batch: &mut Batch) -> Result<Option<Outcome>> {
+    fn ask(&mut self, batch: &mut Questions) -> Result<Option<PassEnd>> {
         let given_up = persistently(|| {
             while batch.missing().is_none() {
                 batch.ask(&self.table, &self.watched.probe)?;
@@ -180,7 +180,7 @@ impl Asking {
         self.tally.lose(&batch.title(), &error.summary());
         self.lost_in_a_row += 1;
         let is_over = self.lost_in_a_row >= retry::LOST_IN_A_ROW;
-        Ok(is_over.then(|| Outcome::Failed(format!("the source cannot be asked: {}", error.summary()))))
+        Ok(is_over.then(|| PassEnd::Failed(format!("the source cannot be asked: {}", error.summary()))))
     }
 
     /// Asks once more, and deletes what is missing still, as a deletion of its own.
@@ -196,12 +196,12 @@ impl Asking {
     }
 
     /// Ends the run; returns the line that reconcile() returns.
-    fn report(self, records: &Records, outcome: Outcome, is_rehearsal: bool) -> Result<Line> {
+    fn report(self, records: &Records, outcome: PassEnd, is_rehearsal: bool) -> Result<Line> {
         let run = self.run;
         let (name, why) = match outcome {
-            Outcome::Done => (self.tally.outcome(), None),
-            Outcome::Refused(why) => ("refused", Some(why)),
-            Outcome::Failed(why) => ("failed", Some(why)),
+            PassEnd::Done => (self.tally.outcome(), None),
+            PassEnd::Refused(why) => ("refused", Some(why)),
+            PassEnd::Failed(why) => ("failed", Some(why)),
         };
         let advice = (name == "refused").then(|| inquiry::advice(run));
         let detail = joined([why, advice, self.tally.detail()]);

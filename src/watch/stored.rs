@@ -4,7 +4,7 @@
 use counting::{Search, Strategy};
 use pgrx::datum::DatumWithOid;
 
-use super::batch::{Batch, contradiction, title_of};
+use super::batch::{Questions, contradiction, title_of};
 use crate::backend::own_table::{OwnStatement, own_statements};
 use crate::backend::transaction::with_memory;
 use crate::error::Result;
@@ -113,9 +113,9 @@ impl Stored {
     }
 
     /// The batch, to be asked about from the beginning.
-    pub fn into_batch(self, strategy: Strategy) -> Batch {
+    pub fn into_batch(self, strategy: Strategy) -> Questions {
         let marks = self.marks.into_iter().chain(std::iter::repeat(String::new()));
-        Batch::new(self.ids.into_iter().zip(marks).map(|(id, mark)| Marked { id, mark }).collect(), strategy)
+        Questions::new(self.ids.into_iter().zip(marks).map(|(id, mark)| Marked { id, mark }).collect(), strategy)
     }
 
     /// Which records it is about, in words.

@@ -12,14 +12,14 @@ use std::rc::Rc;
 use pgrx::Spi;
 use pgrx::datum::DatumWithOid;
 
-use super::batch::Batch;
+use super::batch::Questions;
 use super::probe::{Answer, Probe};
 use super::stored::from_anywhere;
 use super::tally::{Cost, Tally};
 use super::vanished;
 use super::watched::Manner;
 use crate::backend::identity::caller;
-use crate::backend::own_table::{Row, own_statements};
+use crate::backend::own_table::{OwnRow, own_statements};
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::live::{self, Live};
 use crate::lifecycle::layout::{self, Lock};
@@ -123,7 +123,7 @@ fn select(which: &str) -> String {
     )
 }
 
-fn read(row: Row) -> Result<Suspects> {
+fn read(row: OwnRow) -> Result<Suspects> {
     Ok(Suspects {
         batch: row.get(1)?,
         ids: row.get(2)?,
@@ -161,7 +161,7 @@ pub fn one(run: Run, batch: i32) -> Result<Option<Suspects>> {
 
 impl Suspects {
     /// The missing of a batch, as number `number` of a run; `None`: there are none.
-    pub fn of(batch: &Batch, number: i32) -> Option<Suspects> {
+    pub fn of(batch: &Questions, number: i32) -> Option<Suspects> {
         let places = batch.missing().filter(|places| !places.is_empty())?;
         let pick = |of: &[String]| places.iter().filter_map(|place| of.get(*place)).cloned().collect();
         let witness = batch.present().into_iter().next();

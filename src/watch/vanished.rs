@@ -3,7 +3,7 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 
-use crate::backend::own_table::{Row, own_statements};
+use crate::backend::own_table::{OwnRow, own_statements};
 use crate::backend::stamp::stamp_argument;
 use crate::backend::transaction;
 use crate::error::Result;
@@ -31,7 +31,7 @@ own_statements! {
     FORGET_ALL(INT4) = "DELETE FROM tombstone.vanished WHERE managed = $1";
 }
 
-fn read(row: Row) -> Result<Vanished> {
+fn read(row: OwnRow) -> Result<Vanished> {
     Ok(Vanished { id: row.get(1)?, stamp: row.get::<TimestampWithTimeZone>(2)?.into_inner() })
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use pgrx::pg_sys::Oid;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_shmem_init};
 
-use super::roster::{Departure, Left};
+use super::roster::{Departed, Departure};
 use crate::backend::process::{self, Latch, terminate};
 
 /// Databases that have processes at once: as many as anybody has allowed a server to start.
@@ -25,12 +25,12 @@ static IS_UP: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// Where this process sits.
-    static SEATED: Cell<Option<(Kind, Oid)>> = const { Cell::new(None) };
+    static SEATED: Cell<Option<(ProcessKind, Oid)>> = const { Cell::new(None) };
 }
 
 /// What a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProcessKind {
     Launcher,
     Worker,
     Relay,
@@ -58,7 +58,7 @@ struct Seat {
     /// What the worker says of why it leaves, before it has left.
     word: Departure,
     /// How the last worker left, until the launcher has read it.
-    left: Option<Left>,
+    left: Option<Departed>,
 }
 
 /// A command that wants a database to itself.
@@ -150,12 +150,12 @@ impl Seat {
     }
 
     /// Lets this process take its place, if it may.
-    fn admit(&mut self, kind: Kind, barred: bool) -> bool {
+    fn admit(&mut self, kind: ProcessKind, barred: bool) -> bool {
         match kind {
-            Kind::Relay => !barred && take(&mut self.relay),
+            ProcessKind::Relay => !barred && take(&mut self.relay),
             _ if self.worker.is_some() => false,
             _ if barred => {
-                self.left = Some(Left { how: Departure::Asked, had_worked: false });
+                self.left = Some(Departed { how: Departure::Asked, had_worked: false });
                 false
             }
             _ => {
@@ -204,11 +204,11 @@ impl Board {
         self.bars.iter().any(|bar| bar.database == database)
     }
 
-    fn sitter(&self, kind: Kind, database: Oid) -> Option<&Sitter> {
+    fn sitter(&self, kind: ProcessKind, database: Oid) -> Option<&Sitter> {
         match kind {
-            Kind::Launcher => self.launcher.as_ref(),
-            Kind::Worker => self.seat(database)?.worker.as_ref(),
-            Kind::Relay => self.seat(database)?.relay.as_ref(),
+            ProcessKind::Launcher => self.launcher.as_ref(),
+            ProcessKind::Worker => self.seat(database)?.worker.as_ref(),
+            ProcessKind::Relay => self.seat(database)?.relay.as_ref(),
         }
     }
 
@@ -240,10 +240,10 @@ fn write<T>(act: impl FnOnce(&mut Board) -> T) -> Option<T> {
 }
 
 /// Takes this process's place, before it connects; refused where the database is barred, or somebody sits there already.
-pub fn sit(kind: Kind, database: Oid) -> bool {
+pub fn sit(kind: ProcessKind, database: Oid) -> bool {
     let seated = write(|board| match kind {
-        Kind::Launcher => take(&mut board.launcher),
-        Kind::Worker | Kind::Relay => {
+        ProcessKind::Launcher => take(&mut board.launcher),
+        ProcessKind::Worker | ProcessKind::Relay => {
             let barred = board.is_barred(database);
             board.seat_or_new(database).is_some_and(|seat| seat.admit(kind, barred))
         }
@@ -270,13 +270,13 @@ pub fn leave() {
     write(|board| {
         let barred = board.is_barred(database);
         match (kind, board.seat_mut(database)) {
-            (Kind::Launcher, _) => board.launcher = None,
-            (Kind::Worker, Some(seat)) => {
+            (ProcessKind::Launcher, _) => board.launcher = None,
+            (ProcessKind::Worker, Some(seat)) => {
                 seat.worker = None;
                 let how = if barred { Departure::Asked } else { seat.word };
-                seat.left = Some(Left { how, had_worked: seat.has_worked });
+                seat.left = Some(Departed { how, had_worked: seat.has_worked });
             }
-            (Kind::Relay, Some(seat)) => {
+            (ProcessKind::Relay, Some(seat)) => {
                 (seat.relay, seat.relay_is_ready) = (None, false);
                 seat.call_worker();
             }
@@ -297,7 +297,7 @@ pub fn take_call() -> bool {
 /// With which code this process ends when it is asked to. Postgres starts the launcher again after any but 0, and starts the
 /// others never.
 pub fn exit_code() -> i32 {
-    i32::from(SEATED.get().is_some_and(|(kind, _)| kind == Kind::Launcher))
+    i32::from(SEATED.get().is_some_and(|(kind, _)| kind == ProcessKind::Launcher))
 }
 
 fn on_my_seat(act: impl FnOnce(&mut Seat)) {
@@ -348,7 +348,7 @@ pub fn relay_lives() -> bool {
 
 /// Whether this database has a worker.
 pub fn has_worker() -> bool {
-    read(|board| board.sitter(Kind::Worker, process::database()).is_some()).unwrap_or(false)
+    read(|board| board.sitter(ProcessKind::Worker, process::database()).is_some()).unwrap_or(false)
 }
 
 /// Whether a process sits there as this database's relay, ready or not.
@@ -432,7 +432,7 @@ pub fn at_work() -> usize {
 }
 
 /// For the launcher, once: how the last worker of `database` left.
-pub fn take_departure(database: Oid) -> Option<Left> {
+pub fn take_departure(database: Oid) -> Option<Departed> {
     write(|board| {
         let left = board.seat_mut(database)?.left.take();
         board.clear_unused();

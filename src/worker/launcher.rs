@@ -9,9 +9,9 @@ use pgrx::pg_sys::Oid;
 use pgrx::{log, pg_guard, pg_sys};
 
 use super::backoff::Backoff;
-use super::board::{self, Kind};
+use super::board::{self, ProcessKind};
 use super::process;
-use super::roster::{Database, Departure, Left, Roster};
+use super::roster::{Database, Departed, Departure, Roster};
 use crate::backend::database;
 use crate::backend::process::{show_activity, transaction};
 use crate::error::Result;
@@ -24,7 +24,7 @@ const MOST_LOOKING: usize = 3;
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_tombstone_launcher(_argument: pg_sys::Datum) {
-    if process::start(Kind::Launcher, None) {
+    if process::start(ProcessKind::Launcher, None) {
         let mut launcher = Launcher::default();
         loop {
             let rest = launcher.turn();
@@ -95,7 +95,7 @@ impl Launcher {
     }
 
     fn lose(&mut self, database: Database, now: Instant) {
-        let unsaid = Left { how: Departure::WithoutAWord, had_worked: false };
+        let unsaid = Departed { how: Departure::WithoutAWord, had_worked: false };
         let left = board::take_departure(Oid::from(database)).unwrap_or(unsaid);
         if let Some(pause) = self.roster.lose(database, left, now) {
             let (name, seconds) = (self.name(database), pause.as_secs());
@@ -119,7 +119,7 @@ impl Launcher {
             if looking >= MOST_LOOKING {
                 return;
             }
-            match process::launch(Kind::Worker, Oid::from(database)) {
+            match process::launch(ProcessKind::Worker, Oid::from(database)) {
                 Some(worker) => {
                     self.started.insert(database, worker);
                     self.roster.staff(database);
@@ -135,7 +135,7 @@ impl Launcher {
     /// Says so once, until all have got a worker.
     fn miss_slot(&mut self, database: Database, now: Instant) {
         if !self.no_slot.is_said {
-            process::say_no_slot(Kind::Worker, self.name(database));
+            process::say_no_slot(ProcessKind::Worker, self.name(database));
         }
         self.no_slot.is_said = true;
         self.no_slot.pause_until = Some(now + self.no_slot.backoff.fail());

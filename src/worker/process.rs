@@ -8,26 +8,26 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{InvalidOid, Oid};
 use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode};
 
-use super::board::{self, Kind};
+use super::board::{self, ProcessKind};
 use crate::backend::identity::{PINNED_SEARCH_PATH, c_string};
 use crate::backend::process;
 
-impl Kind {
+impl ProcessKind {
     /// As pg_stat_activity calls it: `backend_type` and `application_name`.
     fn title(self) -> &'static str {
         match self {
-            Kind::Launcher => "pg_tombstone launcher",
-            Kind::Worker => "pg_tombstone worker",
-            Kind::Relay => "pg_tombstone relay",
+            ProcessKind::Launcher => "pg_tombstone launcher",
+            ProcessKind::Worker => "pg_tombstone worker",
+            ProcessKind::Relay => "pg_tombstone relay",
         }
     }
 
     /// The function it begins with.
     fn main(self) -> &'static str {
         match self {
-            Kind::Launcher => "pg_tombstone_launcher",
-            Kind::Worker => "pg_tombstone_worker",
-            Kind::Relay => "pg_tombstone_relay",
+            ProcessKind::Launcher => "pg_tombstone_launcher",
+            ProcessKind::Worker => "pg_tombstone_worker",
+            ProcessKind::Relay => "pg_tombstone_relay",
         }
     }
 
@@ -44,19 +44,19 @@ impl Kind {
 /// Registers the launcher with the postmaster, which starts it again whenever it ends; called at preload.
 pub fn register_launcher() {
     const PAUSE: Duration = Duration::from_secs(5);
-    let title = Kind::Launcher.title();
-    Kind::Launcher.builder(title).set_restart_time(Some(PAUSE)).load();
+    let title = ProcessKind::Launcher.title();
+    ProcessKind::Launcher.builder(title).set_restart_time(Some(PAUSE)).load();
 }
 
 /// Starts a process for `database`; `None`: no slot is free. The caller is told when it starts and when it ends.
-pub fn launch(kind: Kind, database: Oid) -> Option<DynamicBackgroundWorker> {
+pub fn launch(kind: ProcessKind, database: Oid) -> Option<DynamicBackgroundWorker> {
     let name = format!("{} of database {}", kind.title(), database.to_u32());
     let builder = kind.builder(&name).set_argument(database.into_datum()).set_notify_pid(process::pid());
     builder.load_dynamic().ok()
 }
 
 /// Says in the server's log that `launch` found no slot for the database of that name.
-pub fn say_no_slot(kind: Kind, database: &str) {
+pub fn say_no_slot(kind: ProcessKind, database: &str) {
     let message = format!("no slot is free for the {} of database \"{database}\"", kind.title());
     let hint = format!(
         "max_worker_processes is {}. pg_tombstone takes one, and for each database that has the extension one more, or two with \
@@ -83,7 +83,7 @@ const SETTINGS: [(&core::ffi::CStr, &core::ffi::CStr); 11] = [
 ];
 
 /// Begins: takes its place, then connects. `false`: it is not wanted, and must leave.
-pub fn start(kind: Kind, database: Option<Oid>) -> bool {
+pub fn start(kind: ProcessKind, database: Option<Oid>) -> bool {
     process::answer_signals();
     if !board::sit(kind, database.unwrap_or(InvalidOid)) {
         return false;

@@ -7,13 +7,13 @@ use pgrx::bgworkers::{BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::{FromDatum, log, pg_guard, pg_sys};
 
 use super::backoff::Backoff;
-use super::board::{self, Kind};
+use super::board::{self, ProcessKind};
 use super::{EXTENSION, process};
 use crate::backend::process::{self as this_process, pin, show_activity, transaction};
 use crate::backend::{database, extension};
 use crate::error::{Error, Result};
 use crate::log::notify;
-use crate::log::relay::{self, Found, Relay};
+use crate::log::relay::{self, Announced, Relay};
 use crate::{settings, table};
 
 /// What has been announced was not the last, where many write: the others are given so long to be announced along with the next.
@@ -33,7 +33,7 @@ pub fn init() {
 pub extern "C-unwind" fn pg_tombstone_relay(database: pg_sys::Datum) {
     // SAFETY: whoever launches a relay passes an OID.
     let database = unsafe { pg_sys::Oid::from_datum(database, false) };
-    if process::start(Kind::Relay, database) && is_wanted() {
+    if process::start(ProcessKind::Relay, database) && is_wanted() {
         // Listeners are gone after a crash: to them it is no matter whether the place was lost. Readers are not: what a cursor
         // vouches for is made to survive before it is sent.
         pin(c"synchronous_commit", c"off");
@@ -49,17 +49,17 @@ fn work() {
     while settings::relay() {
         match announce(&mut relay) {
             Ok(found) => {
-                if found != Found::More {
+                if found != Announced::More {
                     backoff.reset();
                 }
                 match found {
-                    Found::More => process::sleep(Duration::ZERO),
-                    Found::Some => {
+                    Announced::More => process::sleep(Duration::ZERO),
+                    Announced::Some => {
                         thread::sleep(PAUSE);
                         process::sleep(LONGEST_SLEEP);
                     }
-                    Found::Nothing if is_wanted() => process::sleep(LONGEST_SLEEP),
-                    Found::Nothing => break,
+                    Announced::Nothing if is_wanted() => process::sleep(LONGEST_SLEEP),
+                    Announced::Nothing => break,
                 }
             }
             Err(error) if is_wanted() => {
@@ -72,13 +72,13 @@ fn work() {
         }
     }
     // What is left by now is announced before writers announce by themselves, so that one record's events stay in their order.
-    while let Ok(Found::More) = announce(&mut relay) {}
+    while let Ok(Announced::More) = announce(&mut relay) {}
     // Writers who commit from here on wake the worker. Whoever has committed before is heard now.
     board::relay_is_gone();
-    while let Ok(Found::More) = announce(&mut relay) {}
+    while let Ok(Announced::More) = announce(&mut relay) {}
 }
 
-fn announce(relay: &mut Relay) -> Result<Found> {
+fn announce(relay: &mut Relay) -> Result<Announced> {
     show_activity("announcing events");
     transaction(|| relay.announce())
 }
@@ -146,9 +146,9 @@ impl Keeper {
         }
         let pause = self.backoff.fail();
         self.pause_until = Some(now + pause);
-        self.launched = process::launch(Kind::Relay, this_process::database());
+        self.launched = process::launch(ProcessKind::Relay, this_process::database());
         if self.launched.is_none() && !self.no_slot_is_said {
-            process::say_no_slot(Kind::Relay, &database_name());
+            process::say_no_slot(ProcessKind::Relay, &database_name());
             self.no_slot_is_said = true;
         }
         pause

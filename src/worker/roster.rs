@@ -21,14 +21,14 @@ pub enum Departure {
 
 /// What is to be known of a worker that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct Departed {
     pub how: Departure,
     /// Whether it had got through a pass.
     pub had_worked: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum State {
     /// A worker is to go and see.
     Unknown,
     /// It has a worker, or one is on its way.
@@ -44,7 +44,7 @@ enum Standing {
 
 #[derive(Debug)]
 struct Entry {
-    standing: Standing,
+    state: State,
     backoff: Backoff,
 }
 
@@ -58,7 +58,7 @@ impl Roster {
     pub fn there_are(&mut self, databases: &[Database]) {
         self.entries.retain(|database, _| databases.contains(database));
         for database in databases {
-            self.entries.entry(*database).or_insert(Entry { standing: Standing::Unknown, backoff: Backoff::default() });
+            self.entries.entry(*database).or_insert(Entry { state: State::Unknown, backoff: Backoff::default() });
         }
     }
 
@@ -77,22 +77,19 @@ impl Roster {
     /// A worker is there, or on its way.
     pub fn staff(&mut self, database: Database) {
         if let Some(entry) = self.entries.get_mut(&database)
-            && !matches!(entry.standing, Standing::Staffed { .. })
+            && !matches!(entry.state, State::Staffed { .. })
         {
-            entry.standing = Standing::Staffed { news: false };
+            entry.state = State::Staffed { news: false };
         }
     }
 
     /// Those that have a worker, or one on its way.
     pub fn staffed(&self) -> impl Iterator<Item = Database> {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| matches!(entry.standing, Standing::Staffed { .. }))
-            .map(|(database, _)| *database)
+        self.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Staffed { .. })).map(|(database, _)| *database)
     }
 
     /// The worker of `database` is gone. Of a failure: how long until the next one.
-    pub fn lose(&mut self, database: Database, left: Left, now: Instant) -> Option<Duration> {
+    pub fn lose(&mut self, database: Database, left: Departed, now: Instant) -> Option<Duration> {
         self.entries.get_mut(&database)?.lose(left, now)
     }
 
@@ -103,8 +100,8 @@ impl Roster {
 
     /// How long until one of them has rested.
     pub fn rest(&self, now: Instant) -> Option<Duration> {
-        let ends = self.entries.values().filter_map(|entry| match entry.standing {
-            Standing::Resting { until } => Some(until.saturating_duration_since(now)),
+        let ends = self.entries.values().filter_map(|entry| match entry.state {
+            State::Resting { until } => Some(until.saturating_duration_since(now)),
             _ => None,
         });
         ends.min()
@@ -113,37 +110,37 @@ impl Roster {
 
 impl Entry {
     fn news(&mut self) {
-        self.standing = match self.standing {
-            Standing::Staffed { .. } => Standing::Staffed { news: true },
-            _ => Standing::Unknown,
+        self.state = match self.state {
+            State::Staffed { .. } => State::Staffed { news: true },
+            _ => State::Unknown,
         };
     }
 
-    fn lose(&mut self, left: Left, now: Instant) -> Option<Duration> {
+    fn lose(&mut self, left: Departed, now: Instant) -> Option<Duration> {
         if left.had_worked {
             self.backoff.reset();
         }
-        let had_news = self.standing == Standing::Staffed { news: true };
+        let had_news = self.state == State::Staffed { news: true };
         match left.how {
             Departure::WithoutAWord => {
                 let pause = self.backoff.fail();
-                self.standing = Standing::Resting { until: now + pause };
+                self.state = State::Resting { until: now + pause };
                 return Some(pause);
             }
             Departure::NoExtension if !had_news => {
                 self.backoff.reset();
-                self.standing = Standing::Without;
+                self.state = State::Without;
             }
-            Departure::NoExtension | Departure::Asked => self.standing = Standing::Unknown,
+            Departure::NoExtension | Departure::Asked => self.state = State::Unknown,
         }
         None
     }
 
     fn wants(&self, now: Instant) -> bool {
-        match self.standing {
-            Standing::Unknown => true,
-            Standing::Resting { until } => until <= now,
-            Standing::Staffed { .. } | Standing::Without => false,
+        match self.state {
+            State::Unknown => true,
+            State::Resting { until } => until <= now,
+            State::Staffed { .. } | State::Without => false,
         }
     }
 }
@@ -156,8 +153,8 @@ mod tests {
 
     use super::*;
 
-    const FAILED: Left = Left { how: Departure::WithoutAWord, had_worked: false };
-    const NO_EXTENSION: Left = Left { how: Departure::NoExtension, had_worked: false };
+    const FAILED: Departed = Departed { how: Departure::WithoutAWord, had_worked: false };
+    const NO_EXTENSION: Departed = Departed { how: Departure::NoExtension, had_worked: false };
 
     fn wanting(roster: &Roster, now: Instant) -> Vec<Database> {
         roster.wanting(now).collect()
@@ -198,7 +195,7 @@ mod tests {
             assert_eq!(wanting(&roster, now), [1]);
         }
         roster.staff(1);
-        let pause = roster.lose(1, Left { had_worked: true, ..FAILED }, now);
+        let pause = roster.lose(1, Departed { had_worked: true, ..FAILED }, now);
         assert_eq!(pause, Some(Duration::from_secs(1)), "it had worked");
     }
 
@@ -269,7 +266,7 @@ mod tests {
                             (_, true) => Departure::Asked,
                             (_, false) => Departure::WithoutAWord,
                         };
-                        self.roster.lose(database, Left { how, had_worked: seen == Some(true) }, now);
+                        self.roster.lose(database, Departed { how, had_worked: seen == Some(true) }, now);
                     }
                 }
                 Event::Turn(seconds) => {

@@ -2,7 +2,7 @@
 
 use pgrx::{FromDatum, pg_guard, pg_sys};
 
-use super::board::{self, Kind};
+use super::board::{self, ProcessKind};
 use super::maintenance::Maintenance;
 use super::{EXTENSION, process, relay};
 use crate::backend::extension;
@@ -15,7 +15,7 @@ use crate::error::Result;
 pub extern "C-unwind" fn pg_tombstone_worker(database: pg_sys::Datum) {
     // SAFETY: whoever launches a worker passes an OID.
     let database = unsafe { pg_sys::Oid::from_datum(database, false) };
-    if !process::start(Kind::Worker, database) {
+    if !process::start(ProcessKind::Worker, database) {
         return;
     }
     match work() {

@@ -39,7 +39,7 @@ pub enum Look {
 }
 
 /// What came of a batch.
-pub enum Batch {
+pub enum BatchEnd {
     /// Of `rows` that were due when looked for `taken` were taken, and `written` rows with all that followed from them.
     Took { rows: usize, taken: u64, written: u64 },
     /// There are no more.
@@ -125,10 +125,10 @@ pub fn take(
     spool: &mut Spool,
     most: usize,
     kept: &mut Kept,
-) -> Result<Batch> {
+) -> Result<BatchEnd> {
     let next = spool.take(most);
     if next.rows.is_empty() {
-        return Ok(Batch::None);
+        return Ok(BatchEnd::None);
     }
     take_rows(host, &Taker { run, relation, action, types: spool.types() }, &next.rows, kept)
 }
@@ -141,42 +141,42 @@ struct Taker<'a> {
     types: &'a [pg_sys::Oid],
 }
 
-fn take_rows(host: Host, taker: &Taker, rows: &[DueRow], kept: &mut Kept) -> Result<Batch> {
+fn take_rows(host: Host, taker: &Taker, rows: &[DueRow], kept: &mut Kept) -> Result<BatchEnd> {
     match host.transaction(|| in_our_settings(|| taker.batch(rows))) {
         Err(error) if !error.may_be_of_a_record() => Err(error),
         Err(error) if rows.len() == 1 => {
             kept.records += 1;
             kept.why = Some(error.summary());
-            Ok(Batch::Took { rows: 1, taken: 0, written: 0 })
+            Ok(BatchEnd::Took { rows: 1, taken: 0, written: 0 })
         }
         Err(_) => {
             let (mut all, mut written) = (0, 0);
             for half in [&rows[..rows.len() / 2], &rows[rows.len() / 2..]] {
                 match take_rows(host, taker, half, kept)? {
-                    Batch::Took { taken, written: more, .. } => (all, written) = (all + taken, written + more),
+                    BatchEnd::Took { taken, written: more, .. } => (all, written) = (all + taken, written + more),
                     other => return Ok(other),
                 }
             }
-            Ok(Batch::Took { rows: rows.len(), taken: all, written })
+            Ok(BatchEnd::Took { rows: rows.len(), taken: all, written })
         }
         batch => batch,
     }
 }
 
 impl Taker<'_> {
-    fn batch(&self, rows: &[DueRow]) -> Result<Batch> {
+    fn batch(&self, rows: &[DueRow]) -> Result<BatchEnd> {
         if let Err(error) = attempt_for_now(|| {
             lock(self.relation, LockFor::Writing);
             Ok(())
         }) {
-            return Ok(Batch::Failed(error));
+            return Ok(BatchEnd::Failed(error));
         }
         let Some((_, rule)) = wanted(self.run.managed, self.action)? else {
-            return Ok(Batch::Ended("paused, unmanaged, or its options have changed"));
+            return Ok(BatchEnd::Ended("paused, unmanaged, or its options have changed"));
         };
         let table = by_oid(self.relation)?;
         if layout::of(&table).types_of_due(&rule) != self.types {
-            return Ok(Batch::Ended("its key has changed"));
+            return Ok(BatchEnd::Ended("its key has changed"));
         }
         let free = not_held(&table, rows)?;
         let before = event::noted();
@@ -184,7 +184,7 @@ impl Taker<'_> {
         let taken = account::on(account, || table.evaluating(|| taken(&table, &rule, &free)))?;
         let written = event::noted() - before;
         self.run.count(taken)?;
-        Ok(Batch::Took { rows: rows.len(), taken, written })
+        Ok(BatchEnd::Took { rows: rows.len(), taken, written })
     }
 }
 

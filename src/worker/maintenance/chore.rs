@@ -14,20 +14,20 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 pub const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// A table's number, and what is done to it.
-pub type Key = (i32, &'static str);
+pub type ChoreId = (i32, &'static str);
 
 pub trait Chore {
-    fn key(&self) -> Key;
+    fn key(&self) -> ChoreId;
     /// When it is to be worked on next.
     fn next(&self) -> Instant;
     /// Works on it until `until`; says what came of it once it is done for now.
-    fn work(&mut self, until: Instant) -> Option<Outcome>;
+    fn work(&mut self, until: Instant) -> Option<ChoreEnd>;
     /// Ends what is under way, if anything is, because of `why`.
     fn break_off(&mut self, outcome: &str, why: &str);
 }
 
 /// What came of a chore that is done for now.
-pub enum Outcome {
+pub enum ChoreEnd {
     Rests,
     Failed(Error),
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 
 use self::batch::in_our_settings;
-use self::chore::{Chore, Key, Outcome};
+use self::chore::{Chore, ChoreEnd, ChoreId};
 use self::host::Host;
 use self::taking::Taking;
 use self::watching::Watching;
@@ -99,18 +99,18 @@ impl Maintenance {
             }
             let outcome = match Host::sleep(next.min(until).saturating_duration_since(Instant::now())) {
                 Ok(()) => this.work(),
-                Err(error) => Some((0, Outcome::Failed(error))),
+                Err(error) => Some((0, ChoreEnd::Failed(error))),
             };
             match outcome {
-                Some((_, Outcome::Failed(error))) if error.is_cancellation() => {
+                Some((_, ChoreEnd::Failed(error))) if error.is_cancellation() => {
                     this.break_all_off("interrupted", &error.summary());
                     return Err(error);
                 }
-                Some((done, Outcome::Failed(error))) => {
+                Some((done, ChoreEnd::Failed(error))) => {
                     this.chores.remove(done).break_off("failed", &error.summary());
                     failure = failure.or(Some(error));
                 }
-                Some((done, Outcome::Rests)) => drop(this.chores.remove(done)),
+                Some((done, ChoreEnd::Rests)) => drop(this.chores.remove(done)),
                 None => (),
             }
         }
@@ -120,7 +120,7 @@ impl Maintenance {
     }
 
     /// Works a slice on the chore that has waited longest, if it is time for one; says which one is done for now, and how.
-    fn work(&mut self) -> Option<(usize, Outcome)> {
+    fn work(&mut self) -> Option<(usize, ChoreEnd)> {
         let now = Instant::now();
         let ready = (0..self.chores.len()).filter(|i| self.chores[*i].next() <= now);
         let longest = ready.min_by_key(|i| self.chores[*i].next())?;
@@ -232,7 +232,7 @@ enum Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn key(&self) -> Key {
+    fn key(&self) -> ChoreId {
         match self {
             Wanted::Taking(terms, action) => (terms.number, action.name()),
             Wanted::Watching(terms) => (terms.number, watching::ACTION),

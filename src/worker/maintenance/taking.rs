@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use super::batch::{self, Batch, Kept, Look};
-use super::chore::{Chore, Key, Outcome, TOLD_EVERY, backoff, first};
+use super::batch::{self, BatchEnd, Kept, Look};
+use super::chore::{Chore, ChoreEnd, ChoreId, TOLD_EVERY, backoff, first};
 use super::host::Host;
 use super::pace::Pace;
 use crate::backend::spool::Spool;
@@ -66,7 +66,7 @@ impl Taking {
 }
 
 impl Chore for Taking {
-    fn key(&self) -> Key {
+    fn key(&self) -> ChoreId {
         (self.number, self.action.name())
     }
 
@@ -75,7 +75,7 @@ impl Chore for Taking {
     }
 
     /// Looks, or takes batch after batch.
-    fn work(&mut self, until: Instant) -> Option<Outcome> {
+    fn work(&mut self, until: Instant) -> Option<ChoreEnd> {
         let outcome = match self.under_way.take() {
             None => self.look(),
             Some(under_way) => self.take(under_way, until),
@@ -85,12 +85,12 @@ impl Chore for Taking {
             Ok(Some(Rest { least, in_vain })) => {
                 self.failures = if in_vain { self.failures + 1 } else { 0 };
                 self.next = Instant::now() + least.max(backoff(self.failures));
-                Some(Outcome::Rests)
+                Some(ChoreEnd::Rests)
             }
             Err(error) => {
                 self.failures += 1;
                 self.next = Instant::now() + backoff(self.failures);
-                Some(Outcome::Failed(error))
+                Some(ChoreEnd::Failed(error))
             }
         }
     }
@@ -178,17 +178,17 @@ impl Taking {
         pace.keep_to(settings::batch_time(), settings::rate());
         let batch = batch::take(self.host, run, self.relation, self.action, rows, pace.rows(), kept)?;
         match batch {
-            Batch::Took { rows, taken, written } => {
+            BatchEnd::Took { rows, taken, written } => {
                 taking.taken += taken;
                 Ok(Next::Batch(pace.after(rows, written, began.elapsed())))
             }
-            Batch::None => {
+            BatchEnd::None => {
                 let detail = detail(taking);
                 self.end(taking, "done", detail);
                 Ok(Next::Over)
             }
-            Batch::Failed(error) => Err(error),
-            Batch::Ended(why) => {
+            BatchEnd::Failed(error) => Err(error),
+            BatchEnd::Ended(why) => {
                 self.end(taking, "ended", Some(why.to_string()));
                 Ok(Next::Over)
             }

@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 
 use self::deleting::Deleting;
 use super::batch::in_our_settings;
-use super::chore::{Chore, Key, Outcome, TOLD_EVERY, backoff, first};
+use super::chore::{Chore, ChoreEnd, ChoreId, TOLD_EVERY, backoff, first};
 use super::host::Host;
 use super::is_paused;
 use crate::backend::relation::{LockFor, lock};
@@ -21,7 +21,7 @@ use crate::lifecycle::layout::live;
 use crate::log::run::{self, Run};
 use crate::settings;
 use crate::table::{Table, Terms, by_oid, terms_of};
-use crate::watch::batch::Batch;
+use crate::watch::batch::Questions;
 use crate::watch::inquiry::{self, Inquiry, Phase};
 use crate::watch::pages::Pages;
 use crate::watch::probe::Probe;
@@ -70,7 +70,7 @@ struct Pass {
 struct Asked {
     table: Rc<Table>,
     probe: Probe,
-    batch: Batch,
+    batch: Questions,
     /// Its number where it is stored, as one that is to be asked about again whoever goes on with the pass.
     stored: Option<i32>,
     failures: u32,
@@ -105,7 +105,7 @@ impl Watching {
 }
 
 impl Chore for Watching {
-    fn key(&self) -> Key {
+    fn key(&self) -> ChoreId {
         (self.number, ACTION)
     }
 
@@ -114,7 +114,7 @@ impl Chore for Watching {
     }
 
     /// Begins a pass, or goes on with it step by step.
-    fn work(&mut self, until: Instant) -> Option<Outcome> {
+    fn work(&mut self, until: Instant) -> Option<ChoreEnd> {
         let outcome = match self.pass.take() {
             None => self.begin(),
             Some(pass) => self.go_on(pass, until),
@@ -124,12 +124,12 @@ impl Chore for Watching {
             Ok(true) => {
                 self.failures = 0;
                 self.next = Instant::now() + settings::naptime();
-                Some(Outcome::Rests)
+                Some(ChoreEnd::Rests)
             }
             Err(error) => {
                 self.failures += 1;
                 self.next = Instant::now() + backoff(self.failures);
-                Some(Outcome::Failed(error))
+                Some(ChoreEnd::Failed(error))
             }
         }
     }
@@ -261,7 +261,7 @@ impl Watching {
                 Phase::Reappeared => pages.next_vanished(&here.table, most)?,
                 _ => pages.next_live(&here.table, most)?,
             };
-            let (batch, again) = (Batch::new(page, here.inquiry.manner.strategy), Instant::now());
+            let (batch, again) = (Questions::new(page, here.inquiry.manner.strategy), Instant::now());
             Ok(Some((Asked { table: here.table, probe: here.watched.probe, batch, stored: None, failures: 0, again }, pages)))
         })?;
         let Some((asked, pages)) = page else { return Ok(Step::Left) };
@@ -461,7 +461,7 @@ fn begin(number: i32, relation: pg_sys::Oid) -> Result<Option<Pass>> {
 
 /// Restores what of a batch is there again. What others have locked is for the next pass, and the rest of the batch with it: it stays on
 /// the list.
-fn restored(table: &Rc<Table>, batch: &Batch) -> Result<Tally> {
+fn restored(table: &Rc<Table>, batch: &Questions) -> Result<Tally> {
     match attempt(|| revival::restore(table, batch.present(), Rights::Maintenance)) {
         Err(error) if error.is_transient() => {
             let mut tally = Tally::default();
