@@ -134,7 +134,8 @@ WITH visible AS (
            pg_catalog.min(at) AS at,
            (pg_catalog.array_agg(actor ORDER BY seq))[1] AS actor,
            (pg_catalog.array_agg(cause ORDER BY seq))[1] AS cause,
-           pg_catalog.string_agg(DISTINCT reason, '; ') AS reason
+           pg_catalog.string_agg(DISTINCT reason, '; ') AS reason,
+           CASE pg_catalog.count(DISTINCT deletion_type) WHEN 1 THEN pg_catalog.min(deletion_type) ELSE 'mixed' END AS deletion_type
     FROM visible
     WHERE op = 'delete'
     GROUP BY deletion
@@ -148,7 +149,8 @@ WITH visible AS (
           GROUP BY v.deletion, v.relation) per_table
     GROUP BY deletion
 )
-SELECT said.deletion, said.at, said.actor, said.cause, said.reason, tally.relations, tally.records, u.at AS undone_at
+SELECT said.deletion, said.at, said.actor, said.cause, said.reason, tally.relations, tally.records, u.at AS undone_at,
+       said.deletion_type
 FROM said JOIN tally USING (deletion)
 LEFT JOIN tombstone.undone u USING (deletion);
 
@@ -162,5 +164,6 @@ COMMENT ON COLUMN tombstone.deletions.cause IS 'What began it: user, cascade, ex
 COMMENT ON COLUMN tombstone.deletions.relations IS 'Records deleted in each table, as {"table": count}.';
 COMMENT ON COLUMN tombstone.deletions.records IS 'Records deleted in all.';
 COMMENT ON COLUMN tombstone.deletions.undone_at IS 'When undo() took it back.';
+COMMENT ON COLUMN tombstone.deletions.deletion_type IS 'soft: it left tombstones; hard: it purged; mixed: some of each.';
 
 GRANT SELECT ON tombstone.deletions TO PUBLIC;

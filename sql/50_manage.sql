@@ -17,11 +17,13 @@ CREATE FUNCTION tombstone.manage(
     channel         name     DEFAULT 'tombstone',
     event_retention interval DEFAULT '30 days',
     max_purge       bigint   DEFAULT NULL,
+    truncate        text     DEFAULT NULL,
+    purge_events    text     DEFAULT 'record',
     tree            boolean  DEFAULT false
 ) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'manage_wrapper';
 COMMENT ON FUNCTION tombstone.manage IS
-    'Puts a table under management. You must own it. Every option is checked now. id: the primary key unless given. deleted_at: the column of that name unless given, added where missing. redact: {"column": value, …} blanked by a soft delete, for ever. kind, owners, expire_from: SQL expressions over the row, resolved with search_path = pg_catalog. retention, event_retention: NULL keeps for ever. max_purge: a run that would expire or purge more records takes none; NULL: no limit. layout: archive, a DELETE moves its rows to <table>_tombstone, the default without a column deleted_at; in_place, they stay. tree: with layout archive manages whatever the table''s ON DELETE actions reach as well; without it they are named in warnings.';
+    'Puts a table under management. You must own it. Every option is checked now. id: the primary key unless given. deleted_at: the column of that name unless given, added where missing. redact: {"column": value, …} blanked by a soft delete, for ever. kind, owners, expire_from: SQL expressions over the row, resolved with search_path = pg_catalog. retention, event_retention: NULL keeps for ever. max_purge: a run that would expire or purge more records takes none; NULL: no limit. truncate: archive copies every row to the bin, the default with layout archive; purge empties the table for good, the default in_place; refuse is an error. purge_events: record, an event of each record that maintenance purges; none, no event, and a partition of a bin is dropped at the same cost however full it is. layout: archive, a DELETE moves its rows to <table>_tombstone, the default without a column deleted_at; in_place, they stay. tree: with layout archive manages whatever the table''s ON DELETE actions reach as well; without it they are named in warnings.';
 
 CREATE FUNCTION tombstone.configure(relation regclass, option text, value text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'configure_wrapper';

@@ -12,16 +12,16 @@ CREATE FUNCTION tombstone.soft_delete_many(ids text[], relation regclass DEFAULT
 COMMENT ON FUNCTION tombstone.soft_delete_many IS
     'Soft-deletes records in one deletion and says for each: deleted, not_found, already_deleted, denied (not yours, or live children forbid it), held. One bad id never fails the good ones.';
 
-CREATE FUNCTION tombstone.restore(id text, relation regclass DEFAULT NULL) RETURNS bigint
+CREATE FUNCTION tombstone.restore(id text, relation regclass DEFAULT NULL, deletion bigint DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'restore_wrapper';
 COMMENT ON FUNCTION tombstone.restore IS
-    'Brings a tombstone back to life, with the children that its deletion took by cascade; returns how many records. What redaction blanked stays blank. P0002: no tombstone of that id. 23503: its parent is deleted.';
+    'Brings a tombstone back to life, with the children that its deletion took by cascade; returns how many records. Of several tombstones of one id (layout archive) the latest, or the one that deletion left. What redaction blanked stays blank. P0002: no tombstone of that id. 23503: its parent is deleted.';
 
 CREATE FUNCTION tombstone.undo(deletion bigint, dry_run boolean DEFAULT false)
     RETURNS TABLE (relation regclass, id text, outcome text, detail text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'undo_wrapper';
 COMMENT ON FUNCTION tombstone.undo IS
-    'Brings back exactly what a deletion took, or nothing; with dry_run says what it would do. Outcomes: restored, restored_redacted, already_live, deleted_later; conflicts, of which one stops all: purged, held, denied, unique, missing_parent, failed. Reaches back as far as event_retention.';
+    'Brings back exactly what a deletion took, or nothing; with dry_run says what it would do. Outcomes: restored, restored_redacted, already_live, deleted_later; conflicts, of which one stops all: purged, held, denied, unique, missing_parent, failed. Layout in_place: reaches back as far as event_retention; layout archive: as far as the bin does, whatever became of the log.';
 
 CREATE FUNCTION tombstone.purge(id text, relation regclass DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'purge_wrapper';
@@ -40,7 +40,7 @@ COMMENT ON FUNCTION tombstone.purge_versions IS
 CREATE FUNCTION tombstone.tombstone_value_states("user" text, epoch bigint, relation regclass DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_value_states_wrapper';
 COMMENT ON FUNCTION tombstone.tombstone_value_states(text, bigint, regclass) IS
-    'Soft-deletes every version up to and including epoch of one record: its redact columns get their tombstone values in the same write. Returns the rows newly tombstoned; those tombstoned already are not written again.';
+    'Soft-deletes every version up to and including epoch of one record: its redact columns get their tombstone values in the same write. Returns the rows newly tombstoned; those tombstoned already are not written again. 0A000 with layout archive, where tombstones leave the table.';
 
 CREATE FUNCTION tombstone.tombstone_value_states("user" bytea, epoch bigint, relation regclass DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_value_states_bytea_wrapper';

@@ -265,6 +265,9 @@ fn logged(mut batch: Pending) -> Result<Option<Pending>> {
 }
 
 fn log(table: &Table, entry: &Entry, account: &Account) -> Result<()> {
+    if entry.change == Change::Purge && account.cause == Cause::Retention && !table.logs_maintenance {
+        return Ok(());
+    }
     notify::log(entry, account, table.announce, &table.channel)
 }
 

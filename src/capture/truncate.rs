@@ -10,17 +10,21 @@ use crate::backend::ident::{literal, qualified};
 use crate::backend::identity::actor;
 use crate::backend::query::Statement;
 use crate::backend::stamp::stamp_argument;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lifecycle::whole;
 use crate::log::account;
 use crate::log::deletion;
 use crate::log::event::Change;
-use crate::table::{Bin, Table, name_of};
+use crate::table::{Bin, Table, Truncate, name_of};
 
 /// Archives every row of `relation`, where that is what deleting them means, and logs what became of them. `relation` is `table`
 /// itself, its bin, or a partition of either: partitions come with triggers of their own.
 pub fn take_all(table: &Table, relation: pg_sys::Oid, is_of_bin: bool) -> Result<()> {
-    let change = match table.bin().filter(|_| !is_of_bin) {
+    if table.truncate == Truncate::Refuse && !is_of_bin {
+        return Err(refused(table));
+    }
+    let archives = table.truncate == Truncate::Archive && !is_of_bin;
+    let change = match table.bin().filter(|_| archives) {
         Some(bin) => {
             archive_all(table, bin, relation)?;
             Change::SoftDelete { stamp: archive::stamp(), redacted: !table.redactions.is_empty() }
@@ -28,6 +32,12 @@ pub fn take_all(table: &Table, relation: pg_sys::Oid, is_of_bin: bool) -> Result
         None => Change::Purge,
     };
     whole::each_entry(table, relation, change, |entry| log_now(table, entry)).map(drop)
+}
+
+fn refused(table: &Table) -> Error {
+    Error::not_ready(format!("managed table {} cannot be truncated", table.title()))
+        .detail("Its option truncate is refuse.")
+        .hint("DELETE its records; or its owner may tombstone.configure() the option to archive or purge.")
 }
 
 /// Copies every row of `relation` to the bin, whatever this transaction sees of them: TRUNCATE empties the file.

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
-use super::layout;
+use super::layout::{self, Fallen};
 use super::rows::{Rows, keys_from};
 use crate::backend::query::Statement;
 use crate::backend::stamp::stamp_argument;
@@ -106,7 +106,7 @@ fn restore_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
             _ => {
                 let fallen = child.as_owner(|| layout.fallen_children(key, &parents, stamp))?;
                 let fallen = with_live_parents(&child, &fallen)?;
-                let restore = || layout.restore(&Rows::Records(&fallen), Some(stamp));
+                let restore = || layout.restore(&Rows::Records(&fallen), Fallen::Stamped(stamp));
                 account::as_cascade(|| child.as_owner(restore)).map(drop)?;
             }
         }

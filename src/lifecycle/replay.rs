@@ -215,12 +215,15 @@ fn in_truth(events: Vec<Event>, tables: &Tables, with_data: bool) -> Result<Vec<
         if event.is_purge() {
             return Some(Line { event, relation, deleted_at: None, data: None });
         }
-        let (standing, data) = truths.get_mut(&event.entry.managed)?.next()?;
+        let truth = truths.get_mut(&event.entry.managed)?;
+        let (standing, data) = truth.next();
         // A delete says when it was; anything else, whether the record has been deleted since.
         let deleted_at = match (event.entry.op.as_str(), standing) {
+            ("delete", None) if !truth.purges_are_told => event.entry.deleted_at,
+            (_, None) => return None,
             ("delete", _) => event.entry.deleted_at,
-            (_, Standing::Deleted(stamp)) => TimestampWithTimeZone::try_from(stamp).ok(),
-            (_, Standing::Live) => None,
+            (_, Some(Standing::Deleted(stamp))) => TimestampWithTimeZone::try_from(stamp).ok(),
+            (_, Some(Standing::Live)) => None,
         };
         Some(Line { event, relation, deleted_at, data })
     };
@@ -232,6 +235,8 @@ struct Truth {
     standings: std::vec::IntoIter<Option<Standing>>,
     data: HashMap<usize, Owned>,
     next: usize,
+    /// Whether each purge is an event. Where some are not, a delete stays in the stream: nothing else says that the record is gone.
+    purges_are_told: bool,
 }
 
 impl Truth {
@@ -250,13 +255,13 @@ impl Truth {
         // of a type: that has the owner's rights, not the caller's.
         let data = if with_data { table.evaluating(|| layout.data(&rows))? } else { HashMap::new() };
         let data = data.into_iter().map(|(key, data)| (places[key], data)).collect();
-        Ok(Truth { standings: standings.into_iter(), data, next: 0 })
+        Ok(Truth { standings: standings.into_iter(), data, next: 0, purges_are_told: table.logs_maintenance })
     }
 
-    /// Of the next event; `None` where its record is gone.
-    fn next(&mut self) -> Option<(Standing, Option<Owned>)> {
+    /// Of the next event; no standing where its record is gone.
+    fn next(&mut self) -> (Option<Standing>, Option<Owned>) {
         let (standing, data) = (self.standings.next().flatten(), self.data.remove(&self.next));
         self.next += 1;
-        Some((standing?, data))
+        (standing, data)
     }
 }

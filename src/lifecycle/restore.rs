@@ -4,22 +4,25 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::layout::{self, Standing};
+use super::layout::{self, Fallen, Standing};
 use super::rows::Rows;
 use super::{Written, cancelled, cascade, despite_rivals, no_such_record, owners, record, seen};
 use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
-use crate::table::Fits;
+use crate::log::event::{self, Taken};
+use crate::table::key::Key;
+use crate::table::{Fits, Table};
 
 /// Restores a record; returns how many records came back, itself and cascaded children (DESIGN §3).
 #[pg_extern(sql = false)]
-fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
+fn restore(id: Option<String>, relation: Option<pg_sys::Oid>, deletion: Option<i64>) -> Result<i64, ErrorReport> {
     let restore = || -> Result<i64> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;
+        let fallen = deletion.map_or(Ok(Fallen::Last), |deletion| fallen_in(&table, &key, deletion))?;
         let (rows, account) = (Rows::Record(&key), Account { cause: Cause::User, reason: None, undoes: None });
-        let write = || seen(&table, || layout::of(&table).restore(&rows, None));
+        let write = || seen(&table, || layout::of(&table).restore(&rows, fallen));
         let despite_rivals = || despite_rivals(&table, &key, |standing| standing != Standing::Live, write);
         let (written, followed) = cascade::counting(|| account::on(account, despite_rivals));
         let found = match written? {
@@ -29,6 +32,9 @@ fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Err
         if found.is_empty() {
             return Err(no_such_record(&table, &key));
         }
+        if let Some(deletion) = deletion.filter(|_| table.bin().is_some()) {
+            return Err(not_of(&table, &key, deletion));
+        }
         if found.iter().any(|row| row.standing != Standing::Live) {
             return Err(cancelled(&table, &key, "restored"));
         }
@@ -37,4 +43,21 @@ fn restore(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, Err
             .hint("Only tombstones can be restored."))
     };
     restore().map_err(Into::into)
+}
+
+/// The tombstone that `deletion` left of this record.
+fn fallen_in(table: &Table, key: &Key, deletion: i64) -> Result<Fallen> {
+    if table.bin().is_some() {
+        return Ok(Fallen::Numbered(deletion));
+    }
+    let took = |taken: &Taken| taken.managed == table.number && taken.ids.contains(&key.text);
+    let stamp = event::taken_by(deletion, vec![])?.iter().rev().find(|taken| took(taken)).and_then(|taken| taken.stamp);
+    stamp.map(Fallen::Stamped).ok_or_else(|| not_of(table, key, deletion))
+}
+
+/// P0002: the record may be deleted, but not by that deletion.
+fn not_of(table: &Table, key: &Key, deletion: i64) -> Error {
+    Error::no_data_found(format!("deletion {deletion} left no tombstone of record \"{}\" in table {}", key.text, table.title()))
+        .detail("It did not take that record, or the tombstone was restored or purged since.")
+        .hint("Without a deletion, restore() takes the record's last one.")
 }

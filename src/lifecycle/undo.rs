@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::layout::{self, Found, Lock, Standing};
+use super::layout::{self, Fallen, Found, Lock, Standing};
 use super::rows::Rows;
 use super::undo_binned::{Binned, Line};
 use super::{cascade, hold, owners};
@@ -161,8 +161,8 @@ impl Part {
         if candidates.is_empty() {
             return Ok(());
         }
-        let restore =
-            |part: &Part, among: &[usize]| part.on_rows(among, |rows| layout::of(&part.table).restore(rows, part.taken.stamp));
+        let fallen = self.taken.stamp.map_or(Fallen::Last, Fallen::Stamped);
+        let restore = |part: &Part, among: &[usize]| part.on_rows(among, |rows| layout::of(&part.table).restore(rows, fallen));
         let Err(failure) = attempt(|| restore(self, &candidates).map(drop)) else { return Ok(()) };
         for i in &candidates {
             if let Err(error) = rehearse(|| restore(self, &[*i])) {

@@ -34,6 +34,11 @@ fn up_to(user: Option<String>, epoch: Option<i64>, relation: Option<pg_sys::Oid>
     let user = user.ok_or_else(|| Error::invalid("user must not be NULL").hint("Name the user whose states to tombstone."))?;
     let (table, key) = record(Some(user), relation, Fits::Versions, LockFor::Writing)?;
     require_versions(&table, "tombstone_value_states()")?;
+    if table.bin().is_some() {
+        return Err(Error::unsupported(format!("table {} has layout archive: its tombstones leave it", table.title()))
+            .detail("tombstone_value_states() blanks versions that stay where they are.")
+            .hint("Manage the table with layout => 'in_place'; or soft_delete() the record, or purge_versions() of it."));
+    }
     let epoch = epoch.ok_or_else(|| Error::invalid("epoch must not be NULL"))?;
     if epoch < 0 {
         return Err(Error::invalid(format!("epoch is {epoch}, and must not be negative"))

@@ -41,6 +41,8 @@ fn manage(
     channel: Option<&CStr>,
     event_retention: Option<Interval>,
     max_purge: Option<i64>,
+    truncate: Option<String>,
+    purge_events: Option<String>,
     tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
@@ -62,6 +64,8 @@ fn manage(
             channel: channel.map(text).unwrap_or(defaults.channel),
             event_retention,
             max_purge,
+            truncate,
+            purge_events: purge_events.unwrap_or(defaults.purge_events),
         };
         begin(relation, given, tree.unwrap_or(false))
     };

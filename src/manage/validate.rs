@@ -11,8 +11,8 @@ use crate::backend::query::Statement;
 use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Attribute, Relation};
-use crate::table::options::{self, ARCHIVE, IN_PLACE, Options};
-use crate::table::{Announce, ColumnType};
+use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, PURGE_EVENTS};
+use crate::table::{Announce, ColumnType, Truncate};
 
 /// The options made whole and found good, or the first thing wrong with them.
 pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
@@ -26,7 +26,9 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
         Some(ARCHIVE) => no_deleted_at(&options)?,
         _ => Some(deleted_at_column(relation, &options)?),
     };
+    options.truncate = Some(truncate(&options)?);
     redactions(relation, &options)?;
+    options::one_of("purge_events", &options.purge_events, &PURGE_EVENTS).map_err(Error::invalid)?;
     options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
     options::one_of("notify", &options.notify, &Announce::words()).map_err(Error::invalid)?;
     channel(&options.channel)?;
@@ -78,6 +80,21 @@ fn layout(relation: &Relation, options: &Options) -> Result<String> {
             None if options.deleted_at.is_some() => Ok(IN_PLACE.into()),
             None => Ok(ARCHIVE.into()),
         },
+    }
+}
+
+/// What TRUNCATE means: as a DELETE of every row does with layout archive; in place it cannot leave tombstones.
+fn truncate(options: &Options) -> Result<String> {
+    let is_archived = options.layout.as_deref() == Some(ARCHIVE);
+    let Some(said) = options.truncate.as_deref() else {
+        return Ok(if is_archived { "archive" } else { "purge" }.into());
+    };
+    match Truncate::of_option(said) {
+        Some(Truncate::Archive) if !is_archived => Err(Error::invalid("option truncate: \"archive\" needs layout archive")
+            .detail("TRUNCATE empties the table; with layout in_place there is nowhere else for a tombstone.")
+            .hint("Say refuse, and let people DELETE; or purge.")),
+        Some(_) => Ok(said.into()),
+        None => options::one_of("truncate", said, &Truncate::words()).map_err(Error::invalid).map(|()| said.into()),
     }
 }
 

@@ -9,7 +9,7 @@ use pgrx::datum::{DatumWithOid, Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, quote_identifier, quote_qualified_identifier};
 
-use super::options::{self, Options};
+use super::options::{self, Options, PURGE_EVENTS};
 use super::tombstones::{Bin, Part};
 use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
 use crate::backend::identity::{acting_as, c_string, with_settings};
@@ -291,6 +291,8 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         all_events: options.follows_creates(),
         announce: options.announce()?,
         channel: Rc::from(options.channel.as_str()),
+        truncate: options.truncate()?,
+        logs_maintenance: options.purge_events == PURGE_EVENTS[0],
         children,
         parents,
         references,

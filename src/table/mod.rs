@@ -13,6 +13,7 @@ pub mod options;
 mod resolve;
 pub mod tombstones;
 pub mod triggers;
+mod truncate;
 pub mod value;
 
 use std::cell::RefCell;
@@ -32,6 +33,7 @@ pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};
 pub use tombstones::{Bin, OwnColumns, Tombstones, derived_name};
+pub use truncate::Truncate;
 pub use value::ColumnType;
 
 use crate::backend::ident::{ident, qualified};
@@ -95,6 +97,9 @@ pub struct Table {
     pub all_events: bool,
     pub announce: Announce,
     pub channel: Rc<str>,
+    pub truncate: Truncate,
+    /// Whether what maintenance purges is logged record by record.
+    pub logs_maintenance: bool,
     /// Foreign keys of other managed tables that refer to this one.
     pub children: Vec<ForeignKey>,
     /// Foreign keys of this table that refer to other managed ones.

@@ -7,8 +7,8 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
-use super::Announce;
 use super::option_field::{Carrier, Field, count, interval, json, names, retention, text, word};
+use super::{Announce, Truncate};
 use crate::backend::own_table::OwnRow;
 use crate::error::{Error, Result};
 
@@ -20,6 +20,8 @@ pub const IN_PLACE: &str = "in_place";
 pub const ARCHIVE: &str = "archive";
 /// The option `events` where creates and updates are events, too.
 const ALL_EVENTS: &str = "all";
+/// What the option `purge_events` may say; the first is its default.
+pub const PURGE_EVENTS: [&str; 2] = ["record", "none"];
 /// What the type of a column says besides where it is never NULL.
 const NOT_NULL: &str = " NOT NULL";
 
@@ -48,7 +50,7 @@ fn may_be_null(column: &str) -> bool {
 /// Declares the options: `FIELD: ITS TYPE, COLUMN IN SQL, HOW ITS TEXT IS READ, DEFAULT;` each.
 macro_rules! options {
     ($($name:ident: $type:ty, $column:literal, $read:ident, $default:expr;)*) => {
-        /// Every option, by the name it has in manage(). `None` in layout, id and deleted_at: to be found out.
+        /// Every option, by the name it has in manage(). `None` in layout, id, deleted_at and truncate: to be found out.
         #[derive(Debug, Clone)]
         pub struct Options {
             $(pub $name: $type,)*
@@ -104,6 +106,8 @@ options! {
     channel: String, "name NOT NULL", word, "tombstone".into();
     event_retention: Option<Interval>, "interval", retention, days(30);
     max_purge: Option<i64>, "bigint", count, None;
+    truncate: Option<String>, "text NOT NULL", text, None;
+    purge_events: String, "text NOT NULL", word, PURGE_EVENTS[0].into();
 }
 
 fn days(days: i32) -> Option<Interval> {
@@ -128,6 +132,12 @@ impl Options {
     /// Whether creates and updates are events, too.
     pub fn follows_creates(&self) -> bool {
         self.events == ALL_EVENTS
+    }
+
+    /// What TRUNCATE does. Options that were checked have it.
+    pub fn truncate(&self) -> Result<Truncate> {
+        let said = self.truncate.as_deref().unwrap_or_default();
+        Truncate::of_option(said).ok_or_else(|| Error::misread(format!("option truncate of a managed table is \"{said}\"")))
     }
 
     /// How events are announced.

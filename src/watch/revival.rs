@@ -10,7 +10,7 @@ use super::tally::Tally;
 use super::vanished::{self, Vanished};
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::live::Marked;
-use crate::lifecycle::layout::{self, Standing};
+use crate::lifecycle::layout::{self, Fallen, Standing};
 use crate::lifecycle::rows::Rows;
 use crate::lifecycle::{all_but_refused, readable_keys, seen};
 use crate::log::account::{self, Account, Cause};
@@ -61,7 +61,7 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
     for (stamp, ids) in by_stamp {
         let keys = ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
         let write = |keys: &[Key]| {
-            rights.to_write(table, || seen(table, || layout::of(table).restore(&Rows::Records(keys), Some(stamp))))
+            rights.to_write(table, || seen(table, || layout::of(table).restore(&Rows::Records(keys), Fallen::Stamped(stamp))))
         };
         let account = Account { cause: Cause::Reconcile, reason: None, undoes: None };
         let refused: HashMap<usize, Error> =

@@ -41,6 +41,17 @@ pub struct Found {
     pub standing: Standing,
 }
 
+/// By which of its deletions a record fell whose tombstone is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallen {
+    /// Its last one. In place there is no other.
+    Last,
+    /// The one with this stamp.
+    Stamped(i64),
+    /// The one with this number. In place a row has a stamp and no number: `Stamped` says it there.
+    Numbered(i64),
+}
+
 /// A row lock, as strong as what is to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
@@ -58,8 +69,8 @@ pub trait Doors {
     fn soft_delete(&self, rows: &Rows) -> Result<u64>;
     /// The same for whoever calls, as row security lets them.
     fn soft_delete_as_caller(&self, rows: &Rows) -> Result<u64>;
-    /// Tombstones become live rows: all, or those of one stamp.
-    fn restore(&self, rows: &Rows, stamp: Option<i64>) -> Result<u64>;
+    /// Tombstones of one deletion become live rows.
+    fn restore(&self, rows: &Rows, fallen: Fallen) -> Result<u64>;
     /// Rows go for ever, live or deleted.
     fn purge(&self, rows: &Rows) -> Result<u64>;
     /// How rows stand, locked against change where asked; in the order of the keys, then of the versions.

@@ -14,7 +14,7 @@ use pgrx::pg_sys;
 use self::revive::{Lot, Which};
 use super::due::{Due, counts_from, target};
 use super::sql::joined;
-use super::{Doors, DueRow, Found, Lock, Standing, Summary, Upkeep, hard};
+use super::{Doors, DueRow, Fallen, Found, Lock, Standing, Summary, Upkeep, hard};
 use crate::backend::identity::row_security_binds;
 use crate::backend::owned::Owned;
 use crate::backend::spool::Spool;
@@ -40,10 +40,9 @@ impl Doors for Archive<'_> {
         self.soft_delete(rows)
     }
 
-    /// Of each record the tombstones of one deletion: that of the stamp, or the latest.
-    fn restore(&self, rows: &Rows, stamp: Option<i64>) -> Result<u64> {
+    fn restore(&self, rows: &Rows, fallen: Fallen) -> Result<u64> {
         let mut restored = 0;
-        for (deletion, keys) in self.deletions_of(rows, stamp)? {
+        for (deletion, keys) in self.deletions_of(rows, fallen)? {
             let lot = Lot { table: self.table.shared()?, which: Which::Keys(keys), by_cascade: None };
             restored += revive::with_what_fell(deletion, lot)?;
         }
@@ -139,26 +138,31 @@ impl Archive<'_> {
     }
 
     /// The deletions to restore these records from, each with its records.
-    fn deletions_of(&self, rows: &Rows, stamp: Option<i64>) -> Result<Vec<(i64, Vec<Key>)>> {
-        let verb = if stamp.is_some() { "deletions stamped" } else { "deletions" };
+    fn deletions_of(&self, rows: &Rows, fallen: Fallen) -> Result<Vec<(i64, Vec<Key>)>> {
+        let own = &self.bin.own;
+        let (verb, restriction) = match fallen {
+            Fallen::Last => ("deletions", None),
+            Fallen::Stamped(stamp) => {
+                ("deletions stamped", Some((&own.deleted_at, pg_sys::TIMESTAMPTZOID, stamp_argument(Some(stamp)))))
+            }
+            Fallen::Numbered(deletion) => ("deletions numbered", Some((&own.deletion, pg_sys::INT8OID, deletion.into()))),
+        };
         let statement = self.table.statement(Purpose(verb, rows.name(), 0), || {
             let Clause { from, condition, mut types, ordinal } = rows.clause(self.table);
-            let mut stamped = String::new();
-            if stamp.is_some() {
-                types.push(pg_sys::TIMESTAMPTZOID);
-                stamped = format!(" AND t.{} OPERATOR(pg_catalog.=) ${}", self.bin.own.deleted_at.sql(), types.len());
+            let mut restricted = String::new();
+            if let Some((column, type_of, _)) = &restriction {
+                types.push(*type_of);
+                restricted = format!(" AND t.{} OPERATOR(pg_catalog.=) ${}", column.sql(), types.len());
             }
             let (deletion, bin, from) = (self.bin.own.deletion.sql(), self.bin.sql(), joined(",", &from));
             let id = crate::lifecycle::cascade::columns(&self.table.id);
             let sql = format!(
-                "SELECT {id}, max(t.{deletion}) FROM {bin} AS t{from} WHERE {condition}{stamped} GROUP BY {ordinal}, {id} ORDER BY {ordinal}"
+                "SELECT {id}, max(t.{deletion}) FROM {bin} AS t{from} WHERE {condition}{restricted} GROUP BY {ordinal}, {id} ORDER BY {ordinal}"
             );
             (sql, types)
         });
         let mut arguments = rows.arguments(self.table);
-        if stamp.is_some() {
-            arguments.push(stamp_argument(stamp));
-        }
+        arguments.extend(restriction.map(|(_, _, argument)| argument));
         let found = self.table.as_owner(|| statement.value_rows(&arguments))?;
         let mut deletions: Vec<(i64, Vec<Key>)> = Vec::new();
         let mut seen = HashSet::new();

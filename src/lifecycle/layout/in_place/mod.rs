@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 
 use super::due::{Due, counts_from, target};
 use super::sql::joined;
-use super::{Doors, DueRow, Found, Lock, Standing, Summary, Upkeep};
+use super::{Doors, DueRow, Fallen, Found, Lock, Standing, Summary, Upkeep};
 use crate::backend::ident::literal;
 use crate::backend::identity::row_security_binds;
 use crate::backend::owned::Owned;
@@ -69,8 +69,13 @@ impl Doors for InPlace<'_> {
         table.as_owner(|| self.soft_delete(rows))
     }
 
-    fn restore(&self, rows: &Rows, stamp: Option<i64>) -> Result<u64> {
+    fn restore(&self, rows: &Rows, fallen: Fallen) -> Result<u64> {
         let table = self.table;
+        let stamp = match fallen {
+            Fallen::Last => None,
+            Fallen::Stamped(stamp) => Some(stamp),
+            Fallen::Numbered(_) => return Ok(0),
+        };
         let verb = if stamp.is_some() { "restore stamped" } else { "restore" };
         let statement = table.statement(Purpose(verb, rows.name(), 0), || {
             let Clause { from, condition, mut types, .. } = rows.clause(table);
