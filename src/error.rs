@@ -62,6 +62,11 @@ impl Error {
         Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
     }
 
+    /// 2BP01: something else depends on it.
+    pub fn needed(message: impl Into<String>) -> Self {
+        Error::new(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST, message)
+    }
+
     /// 42710: managed already.
     pub fn duplicate(message: impl Into<String>) -> Self {
         Error::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, message)

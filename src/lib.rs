@@ -41,6 +41,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     table::init();
     capture::init();
+    manage::init();
     worker::init();
 }
 

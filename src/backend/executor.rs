@@ -3,7 +3,7 @@
 //!
 //! Statement triggers cannot say so: one that names a partition skips the triggers of the partitioned table. The executor can;
 //! and the processor of utility statements, for COPY, which does not pass the executor. That one also tells of commands about
-//! databases and extensions, before and after.
+//! databases and extensions, before and after, and of ALTER TABLE before.
 
 use std::cell::Cell;
 
@@ -16,7 +16,12 @@ use super::transaction::with_snapshot;
 /// What is to happen before and after a command.
 type Around = (fn(&Command), fn(&Command));
 
+/// What is to happen before an ALTER TABLE.
+type BeforeAlter = fn(*mut pg_sys::AlterTableStmt, *const core::ffi::c_char);
+
 thread_local! {
+    static BEFORE_ALTER: Cell<Option<BeforeAlter>> = const { Cell::new(None) };
+    static DROPS_WITH_CASCADE: Cell<bool> = const { Cell::new(false) };
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     static COMMAND: Cell<Option<pg_sys::CommandId>> = const { Cell::new(None) };
     static OF_FOREIGN_KEY: Cell<bool> = const { Cell::new(false) };
@@ -45,6 +50,16 @@ pub fn at_statement_end(at_end: fn(u32)) {
 /// `at_statement_end` is.
 pub fn around_commands(before: fn(&Command), after: fn(&Command)) {
     AROUND.set(Some((before, after)));
+}
+
+/// Calls `before` each ALTER TABLE, with the statement as parsed and its text. Called at load, where `at_statement_end` is.
+pub fn before_alter_table(before: BeforeAlter) {
+    BEFORE_ALTER.set(Some(before));
+}
+
+/// Whether a DROP TABLE … CASCADE is running.
+pub fn drops_with_cascade() -> bool {
+    DROPS_WITH_CASCADE.get()
 }
 
 /// How many statements deep the running trigger is: at least 1, also in the statement that loaded this library.
@@ -155,6 +170,34 @@ unsafe extern "C-unwind" fn on_finish(query: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// While it lives, a DROP TABLE is known to be one with CASCADE, or without; an error that unwinds ends it, too.
+struct Dropping {
+    before: bool,
+}
+
+impl Dropping {
+    /// # Safety
+    /// `statement` is a utility statement, as parsed.
+    unsafe fn begin(statement: *mut pg_sys::Node) -> Option<Dropping> {
+        // SAFETY: by contract of this function; a node's tag says what it is.
+        unsafe {
+            if (*statement).type_ != pg_sys::NodeTag::T_DropStmt {
+                return None;
+            }
+            let drop = statement.cast::<pg_sys::DropStmt>();
+            let cascades = (*drop).removeType == pg_sys::ObjectType::OBJECT_TABLE
+                && (*drop).behavior == pg_sys::DropBehavior::DROP_CASCADE;
+            Some(Dropping { before: DROPS_WITH_CASCADE.replace(cascades) })
+        }
+    }
+}
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        DROPS_WITH_CASCADE.set(self.before);
+    }
+}
+
 /// What a hook for utility statements is given, the same in all supported versions.
 #[pg_guard]
 #[allow(clippy::too_many_arguments, reason = "the signature is Postgres'")]
@@ -173,6 +216,16 @@ unsafe extern "C-unwind" fn on_utility(
     if let Some(((before, _), command)) = &around {
         before(command);
     }
+    // SAFETY: a utility statement, read.
+    let _dropping = unsafe {
+        let statement = (*statement).utilityStmt;
+        if (*statement).type_ == pg_sys::NodeTag::T_AlterTableStmt
+            && let Some(before) = BEFORE_ALTER.get()
+        {
+            before(statement.cast(), text);
+        }
+        Dropping::begin(statement)
+    };
     // SAFETY: a utility statement, read; and hands on exactly what the hook was given.
     let copies = unsafe {
         let copies = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_CopyStmt;

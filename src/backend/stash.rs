@@ -48,7 +48,7 @@ impl Stash {
             }
             rows += 1;
         })?;
-        Ok((rows > 0).then_some(Stash { store, shape, rows, _memory: memory }))
+        Ok((rows > 0).then(|| Stash { store, shape, rows, _memory: memory }))
     }
 
     pub fn rows(&self) -> u64 {

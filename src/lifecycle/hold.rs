@@ -62,6 +62,18 @@ pub fn refuse_any(table: &Table) -> Result<()> {
     held.map_or(Ok(()), |id: String| Err(refusal(id)))
 }
 
+/// 55006 where a record on hold is nowhere any more: neither in the table nor among its tombstones.
+pub fn refuse_lost(table: &Table) -> Result<()> {
+    let held = all_held(table)?;
+    if held.is_empty() {
+        return Ok(());
+    }
+    let keys = held.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
+    let standings = table.evaluating(|| layout::of(table).standings(&Rows::Records(&keys)))?;
+    let lost = held.iter().zip(standings).find(|(_, standing)| standing.is_none());
+    lost.map_or(Ok(()), |(id, _)| Err(on_hold(format!("record \"{id}\" of table {} is on hold", table.title()))))
+}
+
 fn on_hold(message: String) -> Error {
     Error::on_hold(message)
         .detail("A record on hold can be neither deleted, restored nor purged.")

@@ -7,6 +7,7 @@ use pgrx::{Spi, pg_sys};
 use crate::backend::ident::{ident, literal, qualified};
 use crate::backend::identity::acting_as;
 use crate::error::{Error, Result};
+use crate::lifecycle::layout::archive::altering;
 use crate::table::catalog::{self, Attribute, Relation};
 use crate::table::options::Options;
 use crate::table::triggers::truncate_guard;
@@ -15,6 +16,8 @@ use crate::table::{OwnColumns, derived_name};
 /// What the name of a bin adds to that of its table; its open partition adds OPEN to that.
 const SUFFIX: &str = "_tombstone";
 const OPEN: &str = "_open";
+/// What the name of a closed partition says before the moment it was closed.
+const UNTIL: &str = "_until_";
 
 /// Makes the bin of `table`; returns its OID.
 pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
@@ -36,11 +39,27 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
             truncate_guard(&open),
             format!("CREATE INDEX ON {bin} ({id})"),
             format!("CREATE INDEX ON {bin} ({deletion})"),
-            format!("COMMENT ON TABLE {bin} IS {}", literal(&format!("What was deleted from {}.", table.title()))),
+            comment(&bin, table),
         ],
     )?;
     storages(table, &bin)?;
     catalog::oid_of(&table.schema, &name)?.ok_or_else(|| Error::not_ready(format!("archive {bin} was not made")))
+}
+
+/// What a relation of the bin of `table` is to be called: the bin itself, where `part` is none, or that partition of it. `None` of
+/// a partition that somebody made by hand.
+pub fn name_for(table: &Relation, part: Option<&str>) -> Option<String> {
+    let suffix = match part {
+        None => SUFFIX.to_string(),
+        Some(part) if part.ends_with(OPEN) => format!("{SUFFIX}{OPEN}"),
+        Some(part) => format!("{SUFFIX}{}", &part[part.rfind(UNTIL)?..]),
+    };
+    Some(derived_name(&table.name, &suffix))
+}
+
+/// What a bin says of itself.
+pub fn comment(bin: &str, table: &Relation) -> String {
+    format!("COMMENT ON TABLE {bin} IS {}", literal(&format!("What was deleted from {}.", table.title())))
 }
 
 /// A column of the bin: the table's own, without what makes sense for a live row only.
@@ -84,7 +103,7 @@ fn refuse_unfit_names(table: &Relation) -> Result<()> {
     Ok(())
 }
 
-fn refuse_used_names(table: &Relation, names: &[&str]) -> Result<()> {
+pub fn refuse_used_names(table: &Relation, names: &[&str]) -> Result<()> {
     for name in names {
         if catalog::oid_of(&table.schema, name)?.is_some() {
             return Err(Error::duplicate(format!(
@@ -104,5 +123,5 @@ fn refuse_used_names(table: &Relation, names: &[&str]) -> Result<()> {
 
 /// Runs definitions in the name of `owner`.
 pub fn run_as(owner: pg_sys::Oid, commands: &[String]) -> Result<()> {
-    acting_as(owner, || commands.iter().try_for_each(|command| Ok(Spi::run(command)?)))
+    altering::ourselves(|| acting_as(owner, || commands.iter().try_for_each(|command| Ok(Spi::run(command)?))))
 }

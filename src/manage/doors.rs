@@ -8,8 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
 use serde_json::{Map, Value};
 
-use super::tree::{self, Reaching};
-use super::{bin, triggers, validate};
+use super::{bin, tree, triggers, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
 use crate::backend::invalidation;
@@ -80,7 +79,7 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options, tree: bool) -> Result<()
     }
     let unmanaged = tree::unmanaged(table.oid)?;
     if !tree {
-        unmanaged.iter().for_each(|key| warn_of(&table, key));
+        unmanaged.iter().for_each(tree::warn_of);
         return Ok(());
     }
     for key in unmanaged {
@@ -90,18 +89,6 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options, tree: bool) -> Result<()
         }
     }
     Ok(())
-}
-
-fn warn_of(table: &Relation, key: &Reaching) {
-    let (child, action) = (catalog::title(key.child), key.action);
-    ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_WARNING,
-        format!("table {child} refers to {} ON DELETE {action}, and is not managed", table.title()),
-        "pg_tombstone",
-    )
-    .set_detail("What a DELETE does to its rows could not be undone.")
-    .set_hint(format!("SELECT tombstone.manage('{child}'); or manage both at once with tree => true."))
-    .report(PgLogLevel::WARNING);
 }
 
 fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> {

@@ -5,7 +5,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
-use super::bin::{definition, run_as};
+use super::bin::{self, definition, run_as};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
@@ -20,6 +20,12 @@ thread_local! {
         "SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = $1 AND d.adnum = $2",
         [pg_sys::OIDOID, pg_sys::INT2OID],
     )));
+    static PARTS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.oid = $1
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = $1 OR c.oid IN (SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1)",
+        [pg_sys::OIDOID],
+    )));
     static LEAVES: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, pg_catalog.pg_get_userbyid($2)::pg_catalog.text
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -28,11 +34,13 @@ thread_local! {
     )));
 }
 
-/// Brings the bin of `table` in line with it: its owner, its columns and their types.
+/// Brings the bin of `table` in line with it: its owner, its name and schema, its columns and their types.
 pub fn follow(table: pg_sys::Oid) -> Result<()> {
     let Some(archive) = catalog::archive_of(table)? else { return Ok(()) };
     let (Some(table), Some(bin)) = (catalog::relation(table)?, catalog::relation(archive)?) else { return Ok(()) };
     follow_owner(&table, archive)?;
+    let is_renamed = follow_name(&table, archive)?;
+    let bin = if is_renamed { catalog::relation(archive)?.unwrap_or(bin) } else { bin };
     let mut changes = Changes { table: &table, bin: &bin, commands: Vec::new() };
     changes.own_columns()?;
     changes.columns()?;
@@ -148,7 +156,36 @@ fn follow_owner(table: &Relation, archive: pg_sys::Oid) -> Result<()> {
     run_as(keeper(), &commands.collect::<Vec<_>>())
 }
 
-fn cannot_follow(table: &Relation, bin: &Relation, error: &Error) -> Error {
+/// The bin lies beside the table and is called after it, its partitions likewise; whether anything had to be renamed or moved.
+fn follow_name(table: &Relation, archive: pg_sys::Oid) -> Result<bool> {
+    let read = |row: &SpiHeapTupleData| {
+        let text = |i: usize| Ok::<_, Error>(row.get::<String>(i)?.unwrap_or_default());
+        Ok((text(1)?, text(2)?, row.get::<bool>(3)?.unwrap_or_default()))
+    };
+    let relations = acting_as(keeper(), || PARTS.with(|statement| statement.rows(&[DatumWithOid::from(archive)], read)))?;
+    let mut commands = Vec::new();
+    for (schema, name, is_bin) in relations {
+        let wanted = bin::name_for(table, (!is_bin).then_some(name.as_str())).unwrap_or_else(|| name.clone());
+        if (&schema, &name) == (&table.schema, &wanted) {
+            continue;
+        }
+        bin::refuse_used_names(table, &[&wanted])?;
+        if schema != table.schema {
+            commands.push(format!("ALTER TABLE {} SET SCHEMA {}", qualified(&schema, &name), ident(&table.schema)));
+        }
+        if name != wanted {
+            commands.push(format!("ALTER TABLE {} RENAME TO {}", qualified(&table.schema, &name), ident(&wanted)));
+        }
+        if is_bin {
+            commands.push(bin::comment(&qualified(&table.schema, &wanted), table));
+        }
+    }
+    // Not in its owner's name: who may not make tables in that schema owns this one all the same.
+    run_as(keeper(), &commands)?;
+    Ok(!commands.is_empty())
+}
+
+pub fn cannot_follow(table: &Relation, bin: &Relation, error: &Error) -> Error {
     Error::not_ready(format!("archive {} cannot follow this change of table {}", bin.title(), table.title()))
         .detail(error.summary())
         .hint(format!("Change {} first so that what is in it fits, or purge the tombstones that do not.", bin.title()))

@@ -7,11 +7,15 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
 use super::drift;
+use crate::backend::executor;
+use crate::backend::ident::qualified;
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
-use crate::backend::relation::{keeper, own};
+use crate::backend::relation::{keeper, own, owner_of};
 use crate::error::{Error, Result};
-use crate::table::triggers::GUARD;
+use crate::lifecycle::hold;
+use crate::table::triggers::{BIN_GUARD, GUARD};
+use crate::table::{by_oid, catalog, name_of};
 
 thread_local! {
     static DROPPED: &'static Statement = Box::leak(Box::new(Statement::new(
@@ -25,8 +29,26 @@ thread_local! {
          WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid > 0",
         [],
     )));
+    // Bins that go while their tables stay, and are managed.
+    static BINS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT m.relation::pg_catalog.oid, o.object_identity FROM pg_catalog.pg_event_trigger_dropped_objects() o
+         JOIN tombstone.managed m ON m.archive = o.objid
+         JOIN pg_catalog.pg_class c ON c.oid = m.relation
+         WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0",
+        [],
+    )));
+    // Archived tables with records on hold, where a partition of a bin may have gone.
+    static WITH_HOLDS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT m.relation::pg_catalog.oid FROM tombstone.managed m
+         JOIN pg_catalog.pg_class c ON c.oid = m.relation
+         JOIN pg_catalog.pg_class b ON b.oid = m.archive
+         WHERE EXISTS (SELECT FROM tombstone.held h WHERE h.managed = m.managed)
+           AND EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() o
+                       WHERE o.object_type = 'trigger' AND o.address_names[3] = $1)",
+        [pg_sys::TEXTOID],
+    )));
     static LEFT: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT o.object_identity, m.archive::pg_catalog.text FROM pg_catalog.pg_event_trigger_dropped_objects() o
+        "SELECT o.object_identity, m.archive::pg_catalog.oid FROM pg_catalog.pg_event_trigger_dropped_objects() o
          JOIN tombstone.managed m ON m.relation = o.objid
          JOIN pg_catalog.pg_class c ON c.oid = m.archive
          WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0",
@@ -77,9 +99,34 @@ fn forget_dropped() -> Result<()> {
         return Err(Error::on_hold(format!("cannot drop table {table}: records are on hold"))
             .hint("See tombstone.holds; tombstone.release() ends a hold."));
     }
-    let left = |row: &SpiHeapTupleData| Ok(row.get::<String>(1)?.zip(row.get::<String>(2)?));
-    for (table, archive) in LEFT.with(|statement| statement.rows(&[], left))?.into_iter().flatten() {
-        notice!("what was deleted from {table} stays in {archive}");
+    keep_bins()?;
+    let left = |row: &SpiHeapTupleData| Ok(row.get::<String>(1)?.zip(row.get::<pg_sys::Oid>(2)?));
+    let left = LEFT.with(|statement| statement.rows(&[], left))?;
+    FORGET.with(|statement| statement.execute(&[DatumWithOid::from(tables)]))?;
+    left.into_iter().flatten().try_for_each(|(table, archive)| part_with(&table, archive))
+}
+
+/// A bin stays while its table is managed, and so do the tombstones on hold.
+fn keep_bins() -> Result<()> {
+    let read = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?.zip(row.get::<String>(2)?));
+    if let Some((table, bin)) = BINS.with(|statement| statement.rows(&[], read))?.into_iter().flatten().next() {
+        let table = catalog::title(table);
+        return Err(Error::needed(format!("cannot drop table {bin}: it holds what was deleted from table {table}"))
+            .hint(format!("SELECT tombstone.unmanage('{table}'); it is a table like any other then.")));
     }
-    FORGET.with(|statement| statement.execute(&[DatumWithOid::from(tables)])).map(drop)
+    let with_holds = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
+    let tables = WITH_HOLDS.with(|statement| statement.rows(&[DatumWithOid::from(BIN_GUARD)], with_holds))?;
+    tables.into_iter().flatten().try_for_each(|table| hold::refuse_lost(&*by_oid(table)?))
+}
+
+/// A table is gone; its bin goes with it where DROP TABLE said CASCADE, and stays otherwise.
+fn part_with(table: &str, archive: pg_sys::Oid) -> Result<()> {
+    let bin = catalog::title(archive);
+    if !executor::drops_with_cascade() {
+        notice!("what was deleted from {table} stays in {bin}");
+        return Ok(());
+    }
+    notice!("drop cascades to table {bin}");
+    let (schema, name) = name_of(archive);
+    acting_as(owner_of(archive), || Ok(Spi::run(&format!("DROP TABLE {}", qualified(&schema, &name)))?))
 }

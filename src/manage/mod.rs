@@ -5,6 +5,12 @@ mod bin;
 mod doors;
 mod drift;
 mod drop;
+mod retype;
 mod tree;
 mod triggers;
 mod validate;
+
+/// Called at load.
+pub fn init() {
+    retype::init();
+}

@@ -1,8 +1,10 @@
 //! What refers to a table with layout archive: rows that its deletes take along by their own foreign keys. Unmanaged, they could not
-//! come back; in_place, they would be purged. Both are decided when a table is put under management.
+//! come back; in_place, they would be purged. Both are decided when a table is put under management, and when a foreign key is added.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::backend::identity::acting_as;
@@ -22,11 +24,13 @@ pub struct Reaching {
     /// The layout of the child, and of the parent, where it is managed.
     child_layout: Option<String>,
     parent_layout: Option<String>,
+    /// Whether this transaction has made it.
+    is_new: bool,
 }
 
 thread_local! {
     static REACHING: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid, c.confdeltype::pg_catalog.text, child.layout, parent.layout
+        "SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid, c.confdeltype::pg_catalog.text, child.layout, parent.layout, c.xmin
          FROM pg_catalog.pg_constraint c
          LEFT JOIN tombstone.managed child ON child.relation = c.conrelid
          LEFT JOIN tombstone.managed parent ON parent.relation = c.confrelid
@@ -50,16 +54,52 @@ pub fn reaching(table: pg_sys::Oid) -> Result<Vec<Reaching>> {
             },
             child_layout: row.get(5)?,
             parent_layout: row.get(6)?,
+            is_new: row.get::<pg_sys::TransactionId>(7)?.is_some_and(is_of_this_transaction),
         })
     };
     acting_as(keeper(), || REACHING.with(|statement| statement.rows(&[DatumWithOid::from(table)], read)))
 }
 
+fn is_of_this_transaction(transaction: pg_sys::TransactionId) -> bool {
+    // SAFETY: looks among this transaction's own.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(transaction) }
+}
+
+/// A table was made or changed: decides about foreign keys that are new as manage() would have decided.
+pub fn check_new(table: pg_sys::Oid) -> Result<()> {
+    let is_archive = |layout: &Option<String>| layout.as_deref() == Some(ARCHIVE);
+    for key in reaching(table)?.iter().filter(|key| key.is_new && is_archive(&key.parent_layout)) {
+        if key.child_layout.is_none() {
+            warn_of(key);
+        }
+        refuse_if_mixed(key)?;
+    }
+    Ok(())
+}
+
+/// A row of `key`'s child would be lost for ever, or keep a lost value, though its parent comes back.
+pub fn warn_of(key: &Reaching) {
+    let (child, parent, action) = (catalog::title(key.child), catalog::title(key.parent), key.action);
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("table {child} refers to {parent} ON DELETE {action}, and is not managed"),
+        "pg_tombstone",
+    )
+    .set_detail("What a DELETE does to its rows could not be undone.")
+    .set_hint(format!("SELECT tombstone.manage('{child}'); or manage both at once with tree => true."))
+    .report(PgLogLevel::WARNING);
+}
+
 /// 0A000 where a table that keeps its tombstones would lose rows for ever with a parent that does not. `table` is managed by now.
 pub fn refuse_mixed(table: &Relation) -> Result<()> {
+    reaching(table.oid)?.iter().try_for_each(refuse_if_mixed)
+}
+
+fn refuse_if_mixed(key: &Reaching) -> Result<()> {
     let is = |layout: &Option<String>, wanted: bool| layout.as_deref().is_some_and(|layout| (layout == ARCHIVE) == wanted);
-    let mixed = |key: &&Reaching| key.action == "CASCADE" && is(&key.parent_layout, true) && is(&key.child_layout, false);
-    let Some(key) = reaching(table.oid)?.into_iter().find(|key| mixed(&key)) else { return Ok(()) };
+    if key.action != "CASCADE" || !is(&key.parent_layout, true) || !is(&key.child_layout, false) {
+        return Ok(());
+    }
     let (child, parent) = (catalog::title(key.child), catalog::title(key.parent));
     Err(Error::unsupported(format!("{child} with layout in_place cannot hang on {parent} with layout archive"))
         .detail(format!(

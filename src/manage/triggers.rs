@@ -10,14 +10,17 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
-use super::drift;
+use super::{drift, tree};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::relation::{keeper, own};
 use crate::error::{Error, Result};
+use crate::lifecycle::hold;
+use crate::lifecycle::layout::archive::altering;
+use crate::table::by_oid;
 use crate::table::catalog::{self, Relation};
-use crate::table::triggers::{GUARD, RETURN_TRIGGER, UPDATE_TRIGGER};
+use crate::table::triggers::{BIN_GUARD, GUARD, RETURN_TRIGGER, UPDATE_TRIGGER, truncate_guard};
 
 thread_local! {
     // Walks pg_inherits itself: pg_partition_tree() would lock every partition.
@@ -130,6 +133,16 @@ pub fn detach(number: i32, relation: &Relation, archive: Option<pg_sys::Oid>, al
     Ok(())
 }
 
+/// Partitions of a bin that somebody has made by hand get its guard; one that was taken off may not hold a record on hold.
+fn guard_bin(bin: pg_sys::Oid) -> Result<()> {
+    let Some(table) = catalog::table_of_archive(bin)? else { return Ok(()) };
+    for (partition, owner) in partitions(bin, false, BIN_GUARD)? {
+        run_as(owner, &truncate_guard(&partition))?;
+    }
+    let holds = catalog::options_of(table)?.map_or(Ok(0), |(number, _)| catalog::holds_in(number))?;
+    if holds == 0 || altering::is_ours() { Ok(()) } else { hold::refuse_lost(&*by_oid(table)?) }
+}
+
 /// The name of the guard on the partitions of the table numbered `number`.
 fn guard(number: i32) -> String {
     format!("{GUARD}{number}")
@@ -184,7 +197,11 @@ fn on_partition() -> Result<(), ErrorReport> {
         let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
         let tables = COMMANDS.with(|statement| statement.rows(&[], oid))?;
         let tables: Vec<pg_sys::Oid> = tables.into_iter().flatten().collect();
-        tables.iter().try_for_each(|table| drift::follow(*table))?;
+        for table in &tables {
+            drift::follow(*table)?;
+            tree::check_new(*table)?;
+            guard_bin(*table)?;
+        }
         let tables = DatumWithOid::from(tables);
         let numbered = |row: &SpiHeapTupleData| {
             Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid)))

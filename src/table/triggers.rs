@@ -9,9 +9,12 @@ pub const RETURN_TRIGGER: &str = "zz_tombstone_return";
 /// What the names of guards begin with; the managed table's number follows.
 pub const GUARD: &str = "zz_tombstone_partition_of_";
 
+/// The trigger that sees TRUNCATE of a managed table, of a bin, and of each partition of a bin.
+pub const BIN_GUARD: &str = "zz_tombstone_truncate";
+
 /// The trigger that sees TRUNCATE of one partition of a bin: statement triggers are not copied to partitions.
 pub fn truncate_guard(partition: &str) -> String {
     format!(
-        "CREATE TRIGGER zz_tombstone_truncate BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"
+        "CREATE OR REPLACE TRIGGER {BIN_GUARD} BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT EXECUTE FUNCTION tombstone.on_truncate()"
     )
 }

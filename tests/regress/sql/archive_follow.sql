@@ -43,7 +43,7 @@ CREATE ROLE bin_other;
 GRANT USAGE ON SCHEMA bin TO bin_other;
 ALTER TABLE person OWNER TO bin_other;
 SELECT relname, relowner::regrole FROM pg_class WHERE relname LIKE 'person_tombstone%' AND relkind IN ('r', 'p') ORDER BY 1;
--- Its name and schema: the archive stays where it is.
+-- Its name: the archive is called after it.
 ALTER TABLE person RENAME TO human;
 SELECT relation, archive FROM tombstone.tables;
 DELETE FROM human WHERE id = 1;
@@ -52,8 +52,8 @@ SELECT tombstone.restore('1', 'human');
 SET client_min_messages = notice;
 DROP TABLE human;
 SET client_min_messages = warning;
-SELECT id FROM person_tombstone;
-DROP TABLE person_tombstone;
+SELECT id FROM human_tombstone;
+DROP TABLE human_tombstone;
 REVOKE USAGE ON SCHEMA bin FROM bin_other;
 DROP ROLE bin_other;
 

@@ -2,6 +2,7 @@
 //!
 //! The table is written with the rights in force. The bin is its owner's alone: it is read and written in the owner's name.
 
+pub mod altering;
 mod follow;
 pub mod parts;
 pub mod revive;

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use pgrx::datum::{DatumWithOid, Interval, TimestampWithTimeZone};
 use pgrx::{Spi, pg_sys};
 
+use super::altering;
 use crate::backend::ident::{ident, literal, qualified};
 use crate::backend::identity::with_settings;
 use crate::backend::query::Statement;
@@ -102,7 +103,7 @@ fn reattach(bin: &Bin, (schema, name): (&str, &str), (from, until): (i64, i64)) 
         format!("CREATE TABLE {open} PARTITION OF {} DEFAULT", bin.sql()),
         crate::table::triggers::truncate_guard(&open),
     ];
-    commands.iter().try_for_each(|command| Ok(Spi::run(command)?))
+    altering::ourselves(|| commands.iter().try_for_each(|command| Ok(Spi::run(command)?)))
 }
 
 fn text_of(stamp: i64) -> Result<String> {
