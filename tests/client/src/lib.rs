@@ -6,6 +6,7 @@
 pub mod akd_storage;
 pub mod consumer;
 pub mod listener;
+pub mod python;
 pub mod records;
 pub mod server;
 pub mod source;

@@ -1,14 +1,12 @@
-//! A listener in another ecosystem: psycopg, in Python, hears the words of seed 004 as well. `TOMBSTONE_PYTHONPATH` says
-//! where psycopg is.
+//! A listener in another ecosystem: psycopg, in Python, hears the words of seed 004 as well.
 
-use std::env;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use tombstone_client_tests::python::python;
 use tombstone_client_tests::server::Server;
 
-const LISTEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/psycopg/listen.py");
 const END: &str = "the end";
 
 #[tokio::test]
@@ -22,14 +20,8 @@ async fn psycopg_hears_what_seed_004_says() -> Result<()> {
              SELECT tombstone.manage('record', kind => 'kind', channel => 'Well bores')",
         )
         .await?;
-    let path =
-        env::var("TOMBSTONE_PYTHONPATH").context("set TOMBSTONE_PYTHONPATH: where psycopg is, as scripts/setup has put it")?;
-    let mut python = Command::new("python3")
-        .arg(LISTEN)
+    let mut python = python("listen")?
         .args([&server.conninfo("psycopg"), "Well bores", END])
-        .env("PYTHONPATH", path)
-        .env("PYTHONIOENCODING", "utf-8")
-        .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdout(Stdio::piped())
         .spawn()
         .context("starting python3")?;
