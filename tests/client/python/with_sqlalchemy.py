@@ -170,9 +170,8 @@ class Case(unittest.TestCase):
             found = {"order_product": session.execute(select(products_of_orders).order_by(*products_of_orders.c)).all()}
             for mapper in Base.registry.mappers:
                 objects = session.scalars(select(mapper.class_).order_by(*mapper.primary_key))
-                found[mapper.class_] = [
-                    {attribute.key: getattr(each, attribute.key) for attribute in mapper.column_attrs} for each in objects
-                ]
+                names = mapper.column_attrs.keys()
+                found[mapper.class_] = [{name: getattr(each, name) for name in names} for each in objects]
             return found
 
     def undo(self):

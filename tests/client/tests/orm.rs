@@ -1,6 +1,6 @@
-//! An ORM on tables with layout archive: SQLAlchemy with Alembic. It deletes as it does anywhere, counts the rows that
-//! the server says it has deleted, and finds everything again after an undo. What it does stands in tests/client/python, a suite of
-//! Python's own; here it gets a database and its owner, who is no superuser.
+//! Two ORMs on tables with layout archive: SQLAlchemy with Alembic, and Django. They delete as they do anywhere, count the rows that
+//! the server says it has deleted, and find everything again after an undo. What they do stands in tests/client/python, a suite of
+//! Python's own for each; here they get a database and its owner, who is no superuser.
 
 use anyhow::{Context, Result, ensure};
 use tombstone_client_tests::python::python;
@@ -9,6 +9,11 @@ use tombstone_client_tests::server::Server;
 #[tokio::test]
 async fn sqlalchemy_gets_back_what_it_deleted() -> Result<()> {
     run("with_sqlalchemy", "alchemist").await
+}
+
+#[tokio::test]
+async fn django_gets_back_what_it_deleted() -> Result<()> {
+    run("with_django", "django").await
 }
 
 /// Runs a suite in a database of its own, of a role of the same name.
