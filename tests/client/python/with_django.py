@@ -1,7 +1,8 @@
 """Django on tables with layout archive: what it deletes comes back, and its migrations see nothing new.
 
-Run by unittest. TOMBSTONE_CONNINFO is an empty database with the extension; its user owns the database. The module is an
-app of its own, whose migrations are made in a temporary directory: the first by makemigrations, the second is TOMBSTONES.
+Run by unittest. TOMBSTONE_CONNINFO is an empty database with the extension; its user owns the database. The module
+is an app of its own, whose migrations are made in a temporary directory: the first by makemigrations, the second is
+TOMBSTONES.
 """
 
 import importlib
