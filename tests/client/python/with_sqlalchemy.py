@@ -273,6 +273,19 @@ class Sessions(Case):
         self.assertEqual(self.undo(), {"product": 500})
         self.assertEqual(self.everything(), before)
 
+    def test_a_row_that_is_gone_already(self):
+        pen = Product(name="pen")
+        self.add(pen)
+        ident = pen.id
+        with Session(engine) as other, other.begin():
+            other.delete(other.get(Product, ident))
+        self.session.delete(pen)
+        with self.assertRaisesRegex(SAWarning, "expected to delete 1 row"):
+            self.session.flush()
+        self.session.rollback()
+
+        self.assertEqual(self.undo(), {"product": 1})
+
     def test_a_locked_row(self):
         ident = self.add_customer()
         before = self.everything()
