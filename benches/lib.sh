@@ -57,6 +57,29 @@ in_turn() {
     done
 }
 
+# sides_in_turn COMMAND SIDE …: runs COMMAND SIDE for each side, once a round, in every other round from the last to the first; their
+# figures go to $scratch/sides. Round 0 warms up and does not count.
+sides_in_turn() {
+    local command=$1 round side figure
+    shift
+    : >"$scratch/sides"
+    for ((round = 0; round <= rounds; round++)); do
+        for side in $(if ((round % 2)); then printf '%s\n' "$@"; else printf '%s\n' "$@" | tac; fi); do
+            figure=$($command "$side")
+            ((round == 0)) || echo "$round $side $figure" >>"$scratch/sides"
+        done
+    done
+}
+
+# pair OURS THEIRS: two of those sides become the pairs that `report` takes.
+pair() {
+    awk -v ours="$1" -v theirs="$2" '$2 == ours { o[$1] = $3 } $2 == theirs { t[$1] = $3 }
+        END { for (round in o) print o[round], t[round] }' "$scratch/sides" >"$scratch/pairs"
+}
+
+# What the server process $PID has taken for itself at most, in MB: its peak, without the shared buffers it has touched. For psql.
+own_memory="\\! awk '/^VmHWM/ { peak = \$2 } /^RssShmem/ { shared = \$2 } END { print (peak - shared) / 1024 }' /proc/\$PID/status"
+
 # Prints one row: a title, the medians of both sides, the median of the rounds' ratios and their range.
 report() {
     awk -v title="$1" -v unit="$2" -v aim="$3" '
