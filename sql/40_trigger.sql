@@ -26,6 +26,11 @@ CREATE FUNCTION tombstone.on_bin_delete() RETURNS trigger
 COMMENT ON FUNCTION tombstone.on_bin_delete() IS
     'Trigger of archives: a tombstone that leaves for ever is recorded as purged; one on hold stays.';
 
+CREATE FUNCTION tombstone.on_bin_replicated() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_bin_replicated';
+COMMENT ON FUNCTION tombstone.on_bin_replicated() IS
+    'Trigger of archives: what a logical subscription brings twice, as a deletion and as the publisher''s tombstone of it, is archived once.';
+
 CREATE FUNCTION tombstone.on_truncate() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_truncate';
 COMMENT ON FUNCTION tombstone.on_truncate() IS

@@ -15,6 +15,10 @@ BEGIN
         EXECUTE pg_catalog.format('CREATE TRIGGER on_replicated BEFORE INSERT OR UPDATE OR DELETE ON %s
                                    FOR EACH ROW EXECUTE FUNCTION tombstone.on_replicated()', own);
         EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE REPLICA TRIGGER on_replicated', own);
+        -- A publication FOR ALL TABLES lets nobody delete a row that it cannot name.
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = own AND i.indisprimary) THEN
+            EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL', own);
+        END IF;
     END LOOP;
 END
 $$;

@@ -67,6 +67,11 @@ pub fn depth() -> u32 {
     DEPTH.get().max(1)
 }
 
+/// Whether any statement is running.
+pub fn is_running() -> bool {
+    DEPTH.get() > 0
+}
+
 /// Whether the statement that is running is a foreign key's own: one that leaves its AFTER triggers to whoever caused it.
 pub fn is_of_foreign_key() -> bool {
     OF_FOREIGN_KEY.get()

@@ -12,6 +12,7 @@ use crate::backend::executor;
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
 use crate::lifecycle::layout::{hard, returning};
+use crate::log::deletion;
 use crate::log::event::Change;
 use crate::table;
 
@@ -39,6 +40,7 @@ trigger_function!(tombstone_on_insert, pg_finfo_tombstone_on_insert, |trigger| o
 trigger_function!(tombstone_on_delete, pg_finfo_tombstone_on_delete, |trigger| on_delete(trigger));
 trigger_function!(tombstone_on_return, pg_finfo_tombstone_on_return, |trigger| on_return(trigger));
 trigger_function!(tombstone_on_bin_delete, pg_finfo_tombstone_on_bin_delete, |trigger| on_bin_delete(trigger));
+trigger_function!(tombstone_on_bin_replicated, pg_finfo_tombstone_on_bin_replicated, |trigger| on_bin_replicated(trigger));
 trigger_function!(tombstone_on_truncate, pg_finfo_tombstone_on_truncate, |trigger| on_truncate(trigger));
 
 trigger_function!(tombstone_on_replicated, pg_finfo_tombstone_on_replicated, |trigger| on_replicated(trigger));
@@ -136,6 +138,18 @@ unsafe fn on_bin_delete(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> 
             shape.note(Some(Change::Purge), tuple, tuple, row, false)?;
         }
         Ok(pg_sys::Datum::from(0))
+    }
+}
+
+/// A tombstone that a logical subscription brings. Where this transaction has deleted rows itself it is the publisher's copy of one
+/// of them, and is left out; any other one is new here.
+unsafe fn on_bin_replicated(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: a BEFORE INSERT FOR EACH ROW trigger has the new tuple.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_INSERT | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE)?;
+        // Who applies a subscription runs no statements: one that runs is TRUNCATE's, which archives here.
+        let is_copy = pg_sys::IsLogicalWorker() && !executor::is_running() && deletion::is_under_way();
+        Ok(if is_copy { pg_sys::Datum::from(0) } else { pg_sys::Datum::from(trigger.tg_trigtuple) })
     }
 }
 

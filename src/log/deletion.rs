@@ -31,6 +31,11 @@ pub fn number() -> i64 {
     current(false).number
 }
 
+/// Whether this transaction has deleted anything.
+pub fn is_under_way() -> bool {
+    CURRENT.get().is_some()
+}
+
 /// What is deleted from here on belongs to another deletion: where one transaction does what would else have been several's.
 pub fn begin_anew() {
     forget();

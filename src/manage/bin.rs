@@ -11,7 +11,7 @@ use crate::lifecycle::layout::archive::altering;
 use crate::table::catalog::{self, Attribute, Relation};
 use crate::table::options::Options;
 use crate::table::triggers::truncate_guard;
-use crate::table::{OwnColumns, derived_name};
+use crate::table::{OwnColumns, derived_name, identifiable};
 
 /// What the name of a bin adds to that of its table; its open partition adds OPEN to that.
 const SUFFIX: &str = "_tombstone";
@@ -37,6 +37,8 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
             format!("CREATE TABLE {bin} ({columns}) PARTITION BY RANGE ({deleted_at})"),
             format!("CREATE TABLE {open} PARTITION OF {bin} DEFAULT"),
             truncate_guard(&open),
+            identifiable(&bin),
+            identifiable(&open),
             format!("CREATE INDEX ON {bin} ({id})"),
             format!("CREATE INDEX ON {bin} ({deletion})"),
             comment(&bin, table),

@@ -13,6 +13,7 @@ use pgrx::spi::SpiHeapTupleData;
 use super::{drift, tree};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
+use crate::backend::own_table::OwnRow;
 use crate::backend::query::Statement;
 use crate::backend::relation::{keeper, own};
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ use crate::lifecycle::hold;
 use crate::lifecycle::layout::archive::altering;
 use crate::table::by_oid;
 use crate::table::catalog::{self, Relation};
-use crate::table::triggers::{BIN_GUARD, GUARD, RETURN_TRIGGER, UPDATE_TRIGGER, truncate_guard};
+use crate::table::triggers::{BIN_GUARD, DELETE_TRIGGER, GUARD, RETURN_TRIGGER, UPDATE_TRIGGER, truncate_guard};
 
 thread_local! {
     // Walks pg_inherits itself: pg_partition_tree() would lock every partition.
@@ -50,7 +51,7 @@ thread_local! {
     // The managed partitioned tables that the command was about: itself, or above the partition it made. Restoring a dump
     // passes here before the triggers are back; they bring the guards along.
     static CONCERNED: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT DISTINCT m.managed, m.relation::pg_catalog.oid
+        "SELECT DISTINCT m.managed, m.relation::pg_catalog.oid, m.archive IS NOT NULL
          FROM tombstone.managed m
          JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.relation AND t.tgname = 'zz_tombstone_truncate'
          WHERE m.relation = ANY ($1)",
@@ -65,28 +66,55 @@ thread_local! {
     )));
 }
 
-/// The triggers of the managed table itself: name, event, level, function. Among the BEFORE triggers ours sorts last, and sees
-/// the row as the others have left it; among the AFTER triggers first, so that what the others do to the row comes after.
+/// A trigger that manage() makes.
+struct Trigger {
+    name: &'static str,
+    /// When it fires, and of what: `AFTER DELETE`.
+    event: &'static str,
+    level: &'static str,
+    function: &'static str,
+    /// What ALTER TABLE … ENABLE says of it, if not fired by sessions alone, but by who applies a subscription as well, or by those only.
+    fires: Option<&'static str>,
+}
+
+impl Trigger {
+    const fn of_row(name: &'static str, event: &'static str, function: &'static str) -> Trigger {
+        Trigger { name, event, level: "ROW", function, fires: None }
+    }
+
+    const fn of_truncate() -> Trigger {
+        Trigger { name: BIN_GUARD, event: "BEFORE TRUNCATE", level: "STATEMENT", function: "on_truncate", fires: None }
+    }
+
+    const fn fires(self, fires: &'static str) -> Trigger {
+        Trigger { fires: Some(fires), ..self }
+    }
+}
+
+/// The triggers of the managed table itself. Among the BEFORE triggers ours sorts last, and sees the row as the others have left
+/// it; among the AFTER triggers first, so that what the others do to the row comes after.
 /// No WHEN: Postgres reads its text anew in every statement, which costs more than the call that it saves.
-const IN_PLACE: [[&str; 4]; 3] = [
-    [UPDATE_TRIGGER, "BEFORE UPDATE", "ROW", "on_update"],
-    ["00_tombstone_delete", "AFTER DELETE", "ROW", "on_delete"],
-    ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
+const IN_PLACE: [Trigger; 3] = [
+    Trigger::of_row(UPDATE_TRIGGER, "BEFORE UPDATE", "on_update"),
+    Trigger::of_row(DELETE_TRIGGER, "AFTER DELETE", "on_delete"),
+    Trigger::of_truncate(),
 ];
-/// The same of a table whose tombstones go to an archive. What a restore brings back passes last through ours.
-const ARCHIVED: [[&str; 4]; 4] = [
-    [UPDATE_TRIGGER, "BEFORE UPDATE", "ROW", "on_update"],
-    ["00_tombstone_delete", "AFTER DELETE", "ROW", "on_delete"],
-    [RETURN_TRIGGER, "BEFORE INSERT", "ROW", "on_return"],
-    ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
+/// The same of a table whose tombstones go to an archive. What a restore brings back passes last through ours. A logical
+/// subscription deletes rows here that are nowhere else: what it deletes is archived like everybody's.
+const ARCHIVED: [Trigger; 4] = [
+    Trigger::of_row(UPDATE_TRIGGER, "BEFORE UPDATE", "on_update"),
+    Trigger::of_row(DELETE_TRIGGER, "AFTER DELETE", "on_delete").fires("ALWAYS"),
+    Trigger::of_row(RETURN_TRIGGER, "BEFORE INSERT", "on_return"),
+    Trigger::of_truncate().fires("ALWAYS"),
 ];
 /// The triggers of the archive itself.
-const OF_BIN: [[&str; 4]; 2] = [
-    ["00_tombstone_delete", "AFTER DELETE", "ROW", "on_bin_delete"],
-    ["zz_tombstone_truncate", "BEFORE TRUNCATE", "STATEMENT", "on_truncate"],
+const OF_BIN: [Trigger; 3] = [
+    Trigger::of_row(DELETE_TRIGGER, "AFTER DELETE", "on_bin_delete"),
+    Trigger::of_row("00_tombstone_replicated", "BEFORE INSERT", "on_bin_replicated").fires("REPLICA"),
+    Trigger::of_truncate(),
 ];
 /// Where creates are events: an INSERT costs nothing otherwise.
-const WITH_ALL_EVENTS: [&str; 4] = ["00_tombstone_insert", "AFTER INSERT", "ROW", "on_insert"];
+const WITH_ALL_EVENTS: Trigger = Trigger::of_row("00_tombstone_insert", "AFTER INSERT", "on_insert");
 
 /// Attaches the triggers.
 pub fn attach(number: i32, relation: &Relation, archive: Option<pg_sys::Oid>) -> Result<()> {
@@ -94,7 +122,7 @@ pub fn attach(number: i32, relation: &Relation, archive: Option<pg_sys::Oid>) ->
     if let Some(bin) = archive.map(catalog::relation).transpose()?.flatten() {
         OF_BIN.iter().try_for_each(|trigger| create(&bin, trigger))?;
     }
-    guard_partitions(number, relation.oid)
+    guard_partitions(number, relation.oid, archive.is_some())
 }
 
 /// Attaches the trigger that sees creates, or takes it off.
@@ -102,18 +130,21 @@ pub fn follow_creates(relation: &Relation, all_events: bool) -> Result<()> {
     if all_events { create(relation, &WITH_ALL_EVENTS) } else { drop_if_exists(relation, &WITH_ALL_EVENTS) }
 }
 
-fn create(relation: &Relation, [name, event, level, function]: &[&str; 4]) -> Result<()> {
-    let table = qualified(&relation.schema, &relation.name);
-    let trigger = format!("{} {event} ON {table} FOR EACH {level} EXECUTE FUNCTION tombstone.{function}()", ident(name));
-    run_as(relation.owner, &format!("CREATE OR REPLACE TRIGGER {trigger}"))
+fn create(relation: &Relation, trigger: &Trigger) -> Result<()> {
+    let (table, name) = (qualified(&relation.schema, &relation.name), ident(trigger.name));
+    let Trigger { event, level, function, .. } = trigger;
+    let made = format!("{name} {event} ON {table} FOR EACH {level} EXECUTE FUNCTION tombstone.{function}()");
+    run_as(relation.owner, &format!("CREATE OR REPLACE TRIGGER {made}"))?;
+    let enable = |fires| run_as(relation.owner, &format!("ALTER TABLE {table} ENABLE {fires} TRIGGER {name}"));
+    trigger.fires.map_or(Ok(()), enable)
 }
 
-fn drop_if_exists(relation: &Relation, [name, ..]: &[&str; 4]) -> Result<()> {
+fn drop_if_exists(relation: &Relation, trigger: &Trigger) -> Result<()> {
     let table = qualified(&relation.schema, &relation.name);
-    run_as(relation.owner, &format!("DROP TRIGGER IF EXISTS {} ON {table}", ident(name)))
+    run_as(relation.owner, &format!("DROP TRIGGER IF EXISTS {} ON {table}", ident(trigger.name)))
 }
 
-fn of_table(archived: bool) -> &'static [[&'static str; 4]] {
+fn of_table(archived: bool) -> &'static [Trigger] {
     if archived { &ARCHIVED } else { &IN_PLACE }
 }
 
@@ -148,11 +179,14 @@ fn guard(number: i32) -> String {
     format!("{GUARD}{number}")
 }
 
-fn guard_partitions(number: i32, root: pg_sys::Oid) -> Result<()> {
+fn guard_partitions(number: i32, root: pg_sys::Oid, archived: bool) -> Result<()> {
     let guard = guard(number);
     for (partition, owner) in partitions(root, false, &guard)? {
         let event = format!("BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT");
         run_as(owner, &format!("CREATE TRIGGER {guard} {event} EXECUTE FUNCTION tombstone.on_truncate()"))?;
+        if archived {
+            run_as(owner, &format!("ALTER TABLE {partition} ENABLE ALWAYS TRIGGER {guard}"))?;
+        }
     }
     Ok(())
 }
@@ -203,11 +237,12 @@ fn on_partition() -> Result<(), ErrorReport> {
             guard_bin(*table)?;
         }
         let tables = DatumWithOid::from(tables);
-        let numbered = |row: &SpiHeapTupleData| {
-            Ok((row.get::<i32>(1)?.unwrap_or_default(), row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid)))
+        let concerned = |row: &SpiHeapTupleData| {
+            let row = OwnRow::of(row);
+            Ok((row.get::<i32>(1)?, row.get::<pg_sys::Oid>(2)?, row.get::<bool>(3)?))
         };
-        for (number, root) in acting_as(keeper(), || CONCERNED.with(|statement| statement.rows(&[tables], numbered)))? {
-            guard_partitions(number, root)?;
+        for (number, root, archived) in acting_as(keeper(), || CONCERNED.with(|statement| statement.rows(&[tables], concerned)))? {
+            guard_partitions(number, root, archived)?;
             release_detached(number, root)?;
         }
         Ok(())

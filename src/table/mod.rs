@@ -32,7 +32,7 @@ pub use catalog::{
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};
-pub use tombstones::{Bin, OwnColumns, Tombstones, derived_name};
+pub use tombstones::{Bin, OwnColumns, Tombstones, derived_name, identifiable};
 pub use truncate::Truncate;
 pub use value::ColumnType;
 

@@ -131,6 +131,12 @@ impl Bin {
     }
 }
 
+/// A relation of a bin has no key: where a publication takes it along, as one FOR ALL TABLES does, its rows are told apart by all they
+/// have, or nothing could be taken out of it.
+pub fn identifiable(relation: &str) -> String {
+    format!("ALTER TABLE {relation} REPLICA IDENTITY FULL")
+}
+
 /// A name made of that of a table and a suffix, cut where Postgres would cut it.
 pub fn derived_name(table: &str, suffix: &str) -> String {
     let longest = pg_sys::NAMEDATALEN as usize - 1;

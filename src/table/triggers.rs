@@ -3,6 +3,9 @@
 /// The trigger that redacts, and must be the last to see the row.
 pub const UPDATE_TRIGGER: &str = "zz_tombstone_update";
 
+/// The trigger that sees what leaves a table, or its bin, and must be the first to.
+pub const DELETE_TRIGGER: &str = "00_tombstone_delete";
+
 /// The trigger that puts back what was restored, and must be the last to see the row.
 pub const RETURN_TRIGGER: &str = "zz_tombstone_return";
 

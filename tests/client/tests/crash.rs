@@ -1,5 +1,5 @@
 //! The server dies in the midst of everything. What a consumer had got is so still, what it had not comes after its cursor,
-//! and log and tables agree.
+//! and log and tables agree. A row of a table with an archive is in the table or in the archive, never in both or in neither.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -138,5 +138,99 @@ async fn what_a_reader_was_told_survives() -> Result<()> {
     reader.to_end(&client, 10).await?;
     assert_eq!(later.got.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["4"]);
     assert_eq!(reader.got.len(), 3);
+    Ok(())
+}
+
+/// Rows 1 to `RECORDS` and two children of each, which fall with them.
+const ARCHIVED: &str = "
+    CREATE TABLE customer (id bigint PRIMARY KEY, name text NOT NULL);
+    CREATE TABLE ticket (id bigint PRIMARY KEY, customer bigint NOT NULL REFERENCES customer ON DELETE CASCADE);
+    CREATE INDEX ON ticket (customer);
+    SELECT tombstone.manage('customer', tree => true, retention => '1 day');
+    INSERT INTO customer SELECT i, 'name ' || i FROM generate_series(1, 200) i;
+    INSERT INTO ticket SELECT i, (i + 1) / 2 FROM generate_series(1, 400) i;";
+
+/// Sessions delete and undo, maintenance closes partitions and drops what is due, and the server dies again and again.
+#[tokio::test]
+async fn no_row_is_lost_or_doubled_by_a_crash() -> Result<()> {
+    let server = Arc::new(Server::private(&format!("{CARELESS}\ntombstone.enabled = off"))?);
+    let client = server.database("archived").await?;
+    client.batch_execute(ARCHIVED).await?;
+
+    let seed = seed();
+    for crash in 0..CRASHES {
+        let done = Arc::new(AtomicUsize::new(0));
+        let mut sessions = JoinSet::new();
+        for number in 0..SESSIONS {
+            sessions.spawn(delete_and_undo(server.connect("archived").await?, number, seed ^ crash, Arc::clone(&done)));
+        }
+        sessions.spawn(close_partitions(server.connect("archived").await?, Arc::clone(&done)));
+        while done.load(Ordering::Relaxed) < ENOUGH {
+            tokio::task::yield_now().await;
+            assert!(sessions.try_join_next().is_none(), "a session ended before the server did");
+        }
+        server.kill()?;
+        while let Some(end) = sessions.join_next().await {
+            let error = end?;
+            assert!(error.as_db_error().is_none(), "a session ended before the server did: {error:?}");
+        }
+        server.start()?;
+        assert_each_once(&server.connect("archived").await?).await?;
+    }
+
+    let client = server.connect("archived").await?;
+    let left = "SELECT array_agg(DISTINCT deletion) FROM customer_tombstone";
+    for deletion in value::<Option<Vec<i64>>>(&client, left, &[]).await?.unwrap_or_default() {
+        client.execute("SELECT * FROM tombstone.undo($1)", &[&deletion]).await?;
+    }
+    let live = "SELECT concat_ws(' ', (SELECT count(*) FROM customer), (SELECT count(*) FROM ticket))";
+    assert_eq!(value::<String>(&client, live, &[]).await?, "200 400");
+    Ok(())
+}
+
+const CRASHES: u64 = 3;
+const SESSIONS: u64 = 4;
+/// So many transactions before each crash.
+const ENOUGH: usize = 60;
+
+/// A session's own customers are deleted, some at a time, and most of it is undone. Until the server is gone.
+async fn delete_and_undo(client: Client, number: u64, seed: u64, done: Arc<AtomicUsize>) -> Error {
+    let mut random = fastrand::Rng::with_seed(seed ^ (number << 32));
+    loop {
+        let first = i64::try_from(number).unwrap_or_default() * 50 + random.i64(1..=40);
+        let deleted = client.execute("DELETE FROM customer WHERE id BETWEEN $1 AND $1 + 9", &[&first]).await;
+        let undone = match deleted {
+            Ok(_) if random.u8(0..4) > 0 => {
+                let last = "SELECT u.* FROM tombstone.undo((SELECT max(deletion) FROM customer_tombstone WHERE id BETWEEN $1 AND $1 + 9)) u";
+                client.execute(last, &[&first]).await
+            }
+            other => other,
+        };
+        match undone {
+            Ok(_) => done.fetch_add(1, Ordering::Relaxed),
+            // There was nothing left to delete, and so nothing to undo.
+            Err(error) if error.as_db_error().is_some_and(|error| error.message().contains("no deletion")) => 0,
+            Err(error) => return error,
+        };
+    }
+}
+
+/// Whatever is in the open partition is old enough to be closed. Until the server is gone.
+async fn close_partitions(client: Client, done: Arc<AtomicUsize>) -> Error {
+    loop {
+        match client.batch_execute("CALL tombstone.maintain('customer')").await {
+            Ok(()) => done.fetch_add(1, Ordering::Relaxed),
+            Err(error) => return error,
+        };
+    }
+}
+
+/// Each row is somewhere, once.
+async fn assert_each_once(client: &Client) -> Result<()> {
+    for (table, rows) in [("customer", 200), ("ticket", 400)] {
+        let all = format!("SELECT id FROM {table} UNION ALL SELECT id FROM {table}_tombstone");
+        let counts = format!("SELECT concat_ws(' of ', count(*), count(DISTINCT id)) FROM ({all}) AS a");
+        assert_eq!(value::<String>(client, &counts, &[]).await?, format!("{rows} of {rows}"), "{table}");
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A logical subscriber that manages the same tables: rows arrive as the publisher has them, and the apply worker, which runs
 //! no statements but writes rows, is unharmed by our triggers, asleep as they are there by default, or awake. What a publication
-//! of all tables tells of the publisher's own log, holds and options is not taken for the subscriber's.
+//! of all tables tells of the publisher's own log, holds and options is not taken for the subscriber's. With layout archive the apply
+//! worker archives what it deletes, like everybody.
 
 use anyhow::{Result, ensure};
 use tokio_postgres::Client;
@@ -130,6 +131,87 @@ async fn a_publisher_of_all_tables_trims_its_log() -> Result<()> {
     Ok(())
 }
 
+const ARCHIVED: &str = "
+    CREATE TABLE customer (id bigint PRIMARY KEY, name text);
+    CREATE TABLE visit (id bigint, place text, customer bigint, PRIMARY KEY (id, place)) PARTITION BY LIST (place);
+    CREATE TABLE visit_here PARTITION OF visit FOR VALUES IN ('here');";
+
+/// The publisher knows nothing of tombstones: whoever keeps them subscribes.
+#[tokio::test]
+async fn what_a_subscription_deletes_is_archived() -> Result<()> {
+    let server = Server::shared()?;
+    let (publisher, subscriber) = pair(&server, "archived", ARCHIVED, "TABLE customer, visit").await?;
+    subscriber.batch_execute("SELECT tombstone.manage('customer'), tombstone.manage('visit')").await?;
+
+    publisher.batch_execute("INSERT INTO customer VALUES (1, 'ada'), (2, 'bob'); INSERT INTO visit VALUES (1, 'here', 1)").await?;
+    publisher.batch_execute("DELETE FROM customer WHERE id = 1").await?;
+    arrived(&server, &subscriber, "SELECT count(*) = 1 FROM customer_tombstone").await?;
+    publisher.batch_execute("TRUNCATE customer, visit").await?;
+    arrived(&server, &subscriber, "SELECT count(*) = 1 FROM visit_tombstone").await?;
+
+    let names: Vec<String> =
+        value(&subscriber, "SELECT array_agg(name ORDER BY deletion) FROM customer_tombstone", &[]).await?;
+    assert_eq!(names, ["ada", "bob"]);
+    let told: Vec<String> =
+        value(&subscriber, "SELECT array_agg(relation || ' ' || id) FROM tombstone.replay(NULL)", &[]).await?;
+    assert_eq!(told, ["customer 1", "customer 2", r#"visit {"id":1,"place":"here"}"#]);
+    subscriber.batch_execute("SELECT * FROM tombstone.undo((SELECT min(deletion) FROM customer_tombstone))").await?;
+    subscriber.batch_execute("SELECT * FROM tombstone.undo((SELECT max(deletion) FROM customer_tombstone))").await?;
+    let live: i64 = value(&subscriber, "SELECT (SELECT count(*) FROM customer) + (SELECT count(*) FROM visit)", &[]).await?;
+    assert_eq!(live, 3);
+    Ok(())
+}
+
+/// Both have an archive, and all tables are published, the publisher's archive among them: it can still be undone and purged, and
+/// the subscriber has one tombstone of each deletion, its own.
+#[tokio::test]
+async fn archives_of_both_keep_apart() -> Result<()> {
+    let server = Server::shared()?;
+    let (publisher, subscriber) = pair(&server, "apart", ARCHIVED, "ALL TABLES").await?;
+    // The subscriber first: what the publisher says of its tables names its archives, too.
+    for database in [&subscriber, &publisher] {
+        database.batch_execute("SELECT tombstone.manage('customer'), tombstone.manage('visit')").await?;
+    }
+
+    publisher.batch_execute("INSERT INTO customer SELECT i, 'name ' || i FROM generate_series(1, 5) i").await?;
+    publisher.batch_execute("INSERT INTO visit VALUES (1, 'here', 1)").await?;
+    publisher.batch_execute("DELETE FROM customer; TRUNCATE visit").await?;
+    arrived(&server, &subscriber, "SELECT count(*) = 1 FROM visit_tombstone").await?;
+    assert_eq!(value::<i64>(&subscriber, "SELECT count(*) FROM customer_tombstone", &[]).await?, 5);
+
+    publisher.batch_execute("SELECT tombstone.restore('1', 'customer'), tombstone.purge('2', 'customer')").await?;
+    publisher.batch_execute("SELECT * FROM tombstone.undo((SELECT max(deletion) FROM visit_tombstone))").await?;
+    publisher.batch_execute("DELETE FROM customer WHERE id = 1").await?;
+    arrived(&server, &subscriber, "SELECT count(*) = 2 FROM customer_tombstone WHERE id = 1").await?;
+    assert_eq!(value::<i64>(&subscriber, "SELECT count(*) FROM customer_tombstone", &[]).await?, 6);
+    assert_eq!(value::<i64>(&subscriber, "SELECT count(*) FROM visit", &[]).await?, 1);
+    let failed: i64 =
+        value(&subscriber, "SELECT apply_error_count FROM pg_stat_subscription_stats WHERE subname = 'apart'", &[]).await?;
+    assert_eq!(failed, 0);
+    Ok(())
+}
+
+/// Whoever moves to another server by a subscription takes the tombstones along.
+#[tokio::test]
+async fn the_first_copy_brings_the_archive() -> Result<()> {
+    let server = Server::private("")?;
+    let publisher = server.database("moving_from").await?;
+    let subscriber = server.database("moving_to").await?;
+    for database in [&publisher, &subscriber] {
+        database.batch_execute(ARCHIVED).await?;
+        database.batch_execute("SELECT tombstone.manage('customer')").await?;
+    }
+    publisher.batch_execute("INSERT INTO customer VALUES (1, 'ada'), (2, 'bob'); DELETE FROM customer WHERE id = 1").await?;
+    publisher.batch_execute("CREATE PUBLICATION moving FOR ALL TABLES").await?;
+
+    subscribe(&server, &publisher, &subscriber, "moving", "copy_data = true").await?;
+    arrived(&server, &subscriber, "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel").await?;
+
+    assert_eq!(value::<i64>(&subscriber, "SELECT tombstone.restore('1', 'customer')", &[]).await?, 1);
+    assert_eq!(value::<i64>(&subscriber, "SELECT count(*) FROM customer", &[]).await?, 2);
+    Ok(())
+}
+
 /// All that the extension has of its own.
 const OWN_TABLES: [&str; 7] = ["event", "held", "managed", "undone", "log", "tick", "floor"];
 
@@ -147,11 +229,15 @@ async fn publisher_and_subscriber(server: &Server, name: &str) -> Result<(Client
 }
 
 async fn publisher_and_subscriber_of(server: &Server, name: &str, published: &str) -> Result<(Client, Client)> {
+    pair(server, name, TABLES, published).await
+}
+
+async fn pair(server: &Server, name: &str, tables: &str, published: &str) -> Result<(Client, Client)> {
     let publisher = server.database(&format!("{name}_from")).await?;
-    publisher.batch_execute(TABLES).await?;
+    publisher.batch_execute(tables).await?;
     publisher.batch_execute(&format!("CREATE PUBLICATION {name} FOR {published}")).await?;
     let subscriber = server.database(&format!("{name}_to")).await?;
-    subscriber.batch_execute(TABLES).await?;
+    subscriber.batch_execute(tables).await?;
     subscribe(server, &publisher, &subscriber, name, "copy_data = false").await?;
     Ok((publisher, subscriber))
 }

@@ -20,7 +20,7 @@ use crate::lifecycle::whole;
 use crate::log::account;
 use crate::log::event::Change;
 use crate::log::notify;
-use crate::table::{Bin, Table, name_of};
+use crate::table::{Bin, Table, derived_name, identifiable, name_of};
 
 /// Whoever deletes waits no longer than this for a partition to be closed or dropped; else it is done another time.
 const SHORT: [(&CStr, &CStr); 1] = [(c"lock_timeout", c"100ms")];
@@ -89,7 +89,7 @@ fn stamps(sql: &str) -> Result<Option<(i64, i64)>> {
 fn reattach(bin: &Bin, (schema, name): (&str, &str), (from, until): (i64, i64)) -> Result<()> {
     let (from, until) = (text_of(from)?, text_of(until)?);
     let digits: String = until.chars().filter(char::is_ascii_digit).take(14).collect();
-    let closed = crate::table::derived_name(name.strip_suffix("_open").unwrap_or(name), &format!("_until_{digits}"));
+    let closed = derived_name(name.strip_suffix("_open").unwrap_or(name), &format!("_until_{digits}"));
     let (open, closed_sql) = (qualified(schema, name), qualified(schema, &closed));
     let commands = [
         format!("ALTER TABLE {} DETACH PARTITION {open}", bin.sql()),
@@ -102,6 +102,7 @@ fn reattach(bin: &Bin, (schema, name): (&str, &str), (from, until): (i64, i64)) 
         ),
         format!("CREATE TABLE {open} PARTITION OF {} DEFAULT", bin.sql()),
         crate::table::triggers::truncate_guard(&open),
+        identifiable(&open),
     ];
     altering::ourselves(|| commands.iter().try_for_each(|command| Ok(Spi::run(command)?)))
 }
