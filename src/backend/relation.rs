@@ -5,6 +5,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::identity::c_string;
 use crate::error::{Error, Result};
 
 thread_local! {
@@ -62,6 +63,12 @@ pub fn is_empty_file(relation: pg_sys::Oid) -> bool {
         pg_sys::table_close(opened, pg_sys::NoLock as i32);
         blocks == 0
     }
+}
+
+/// Whether `relation` has a trigger of that name.
+pub fn has_trigger(relation: pg_sys::Oid, name: &str) -> bool {
+    // SAFETY: a catalog look-up by name.
+    unsafe { pg_sys::get_trigger_oid(relation, c_string(name).as_ptr(), true) != pg_sys::InvalidOid }
 }
 
 /// What a lock on a relation is taken for; held to the transaction's end.

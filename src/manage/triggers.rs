@@ -15,7 +15,7 @@ use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::own_table::OwnRow;
 use crate::backend::query::Statement;
-use crate::backend::relation::{keeper, own};
+use crate::backend::relation::{has_trigger, keeper, own};
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
 use crate::lifecycle::layout::archive::altering;
@@ -164,14 +164,18 @@ pub fn detach(number: i32, relation: &Relation, archive: Option<pg_sys::Oid>, al
     Ok(())
 }
 
-/// Partitions of a bin that somebody has made by hand get its guard; one that was taken off may not hold a record on hold.
+/// Partitions of a bin that somebody has made by hand get its guard; one that was taken off may not hold a record on hold. A bin
+/// without its own guard is being restored from a dump, which brings the guards along.
 fn guard_bin(bin: pg_sys::Oid) -> Result<()> {
     let Some(table) = catalog::table_of_archive(bin)? else { return Ok(()) };
+    if !has_trigger(bin, BIN_GUARD) {
+        return Ok(());
+    }
     for (partition, owner) in partitions(bin, false, BIN_GUARD)? {
         run_as(owner, &truncate_guard(&partition))?;
     }
     let holds = catalog::options_of(table)?.map_or(Ok(0), |(number, _)| catalog::holds_in(number))?;
-    if holds == 0 || altering::is_ours() { Ok(()) } else { hold::refuse_lost(&*by_oid(table)?) }
+    if holds == 0 { Ok(()) } else { hold::refuse_lost(&*by_oid(table)?) }
 }
 
 /// The name of the guard on the partitions of the table numbered `number`.
@@ -225,8 +229,9 @@ fn release_detached(number: i32, root: pg_sys::Oid) -> Result<()> {
 #[pg_extern(sql = false)]
 fn on_partition() -> Result<(), ErrorReport> {
     let follow = || -> Result<()> {
-        if own(c"managed") == pg_sys::InvalidOid {
-            return Ok(()); // the extension itself is being created or dropped
+        // The extension itself is being created or dropped; or the command is ours, and complete.
+        if own(c"managed") == pg_sys::InvalidOid || altering::is_ours() {
+            return Ok(());
         }
         let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
         let tables = COMMANDS.with(|statement| statement.rows(&[], oid))?;
@@ -241,7 +246,9 @@ fn on_partition() -> Result<(), ErrorReport> {
             let row = OwnRow::of(row);
             Ok((row.get::<i32>(1)?, row.get::<pg_sys::Oid>(2)?, row.get::<bool>(3)?))
         };
-        for (number, root, archived) in acting_as(keeper(), || CONCERNED.with(|statement| statement.rows(&[tables], concerned)))? {
+        for (number, root, archived) in
+            acting_as(keeper(), || CONCERNED.with(|statement| statement.rows(&[tables], concerned)))?
+        {
             guard_partitions(number, root, archived)?;
             release_detached(number, root)?;
         }
@@ -251,5 +258,5 @@ fn on_partition() -> Result<(), ErrorReport> {
 }
 
 fn run_as(owner: pg_sys::Oid, sql: &str) -> Result<()> {
-    acting_as(owner, || Ok(Spi::run(sql)?))
+    altering::ourselves(|| acting_as(owner, || Ok(Spi::run(sql)?)))
 }

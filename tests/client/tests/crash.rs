@@ -150,7 +150,7 @@ const ARCHIVED: &str = "
     INSERT INTO customer SELECT i, 'name ' || i FROM generate_series(1, 200) i;
     INSERT INTO ticket SELECT i, (i + 1) / 2 FROM generate_series(1, 400) i;";
 
-/// Sessions delete and undo, maintenance closes partitions and drops what is due, and the server dies again and again.
+/// Sessions delete and undo, maintenance is at it, and the server dies again and again.
 #[tokio::test]
 async fn no_row_is_lost_or_doubled_by_a_crash() -> Result<()> {
     let server = Arc::new(Server::private(&format!("{CARELESS}\ntombstone.enabled = off"))?);
@@ -164,7 +164,7 @@ async fn no_row_is_lost_or_doubled_by_a_crash() -> Result<()> {
         for number in 0..SESSIONS {
             sessions.spawn(delete_and_undo(server.connect("archived").await?, number, seed ^ crash, Arc::clone(&done)));
         }
-        sessions.spawn(close_partitions(server.connect("archived").await?, Arc::clone(&done)));
+        sessions.spawn(maintain(server.connect("archived").await?, Arc::clone(&done)));
         while done.load(Ordering::Relaxed) < ENOUGH {
             tokio::task::yield_now().await;
             assert!(sessions.try_join_next().is_none(), "a session ended before the server did");
@@ -215,8 +215,8 @@ async fn delete_and_undo(client: Client, number: u64, seed: u64, done: Arc<Atomi
     }
 }
 
-/// Whatever is in the open partition is old enough to be closed. Until the server is gone.
-async fn close_partitions(client: Client, done: Arc<AtomicUsize>) -> Error {
+/// Until the server is gone.
+async fn maintain(client: Client, done: Arc<AtomicUsize>) -> Error {
     loop {
         match client.batch_execute("CALL tombstone.maintain('customer')").await {
             Ok(()) => done.fetch_add(1, Ordering::Relaxed),
@@ -233,4 +233,41 @@ async fn assert_each_once(client: &Client) -> Result<()> {
         assert_eq!(value::<String>(client, &counts, &[]).await?, format!("{rows} of {rows}"), "{table}");
     }
     Ok(())
+}
+
+/// A partition that is being closed is for a moment no partition at all.
+#[tokio::test]
+async fn a_crash_leaves_a_partition_open_or_closed() -> Result<()> {
+    let server = Server::private(&format!("{CARELESS}\ntombstone.enabled = off"))?;
+    let client = server.database("closing").await?;
+    client.batch_execute(ARCHIVED).await?;
+    client.batch_execute("DELETE FROM customer").await?;
+    client.batch_execute("UPDATE customer_tombstone SET deleted_at = deleted_at - interval '2 hours'").await?;
+    client
+        .batch_execute(
+            "CREATE FUNCTION linger() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3600); END';
+             CREATE EVENT TRIGGER linger ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION linger()",
+        )
+        .await?;
+
+    let closing = server.connect("closing").await?;
+    let closes = tokio::spawn(async move { closing.batch_execute("CALL tombstone.maintain('customer')").await });
+    let lingers = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')";
+    while !value::<bool>(&client, lingers, &[]).await? {
+        assert!(!closes.is_finished(), "nothing was closed: {:?}", closes.await?);
+    }
+    server.kill()?;
+    assert!(closes.await?.is_err());
+    server.start()?;
+
+    let client = server.connect("closing").await?;
+    assert_each_once(&client).await?;
+    client.batch_execute("DROP EVENT TRIGGER linger").await?;
+    client.batch_execute("CALL tombstone.maintain('customer')").await?;
+    let parts: i64 =
+        value(&client, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'customer_tombstone'::regclass", &[]).await?;
+    assert_eq!(parts, 2, "it is closed by now");
+    client.batch_execute("SELECT * FROM tombstone.undo((SELECT max(deletion) FROM customer_tombstone))").await?;
+    assert_eq!(value::<i64>(&client, "SELECT count(*) FROM customer", &[]).await?, 200);
+    assert_each_once(&client).await
 }

@@ -143,7 +143,9 @@ async fn what_a_subscription_deletes_is_archived() -> Result<()> {
     let (publisher, subscriber) = pair(&server, "archived", ARCHIVED, "TABLE customer, visit").await?;
     subscriber.batch_execute("SELECT tombstone.manage('customer'), tombstone.manage('visit')").await?;
 
-    publisher.batch_execute("INSERT INTO customer VALUES (1, 'ada'), (2, 'bob'); INSERT INTO visit VALUES (1, 'here', 1)").await?;
+    publisher
+        .batch_execute("INSERT INTO customer VALUES (1, 'ada'), (2, 'bob'); INSERT INTO visit VALUES (1, 'here', 1)")
+        .await?;
     publisher.batch_execute("DELETE FROM customer WHERE id = 1").await?;
     arrived(&server, &subscriber, "SELECT count(*) = 1 FROM customer_tombstone").await?;
     publisher.batch_execute("TRUNCATE customer, visit").await?;
