@@ -21,7 +21,7 @@ CREATE TABLE tombstone.managed (
     redact          jsonb    NOT NULL CHECK (jsonb_typeof(redact) = 'object'),
     kind            text,
     owners          text,
-    retention       interval CHECK (retention > interval '0'),
+    retention       interval CHECK (retention > interval '0' OR retention = interval '0' AND layout = 'archive'),
     expire_after    interval CHECK (expire_after > interval '0'),
     expire_from     text,
     events          text     NOT NULL CHECK (events IN ('delete', 'all')),

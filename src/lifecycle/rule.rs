@@ -48,6 +48,8 @@ pub struct Rule {
     pub after: Interval,
     /// Expression over the row: the moment its age counts from. Of a purge that is deleted_at.
     pub from: Option<String>,
+    /// Whether no tombstone is kept at all: what expires may go for ever at once.
+    pub keeps_nothing: bool,
 }
 
 impl Rule {
@@ -62,6 +64,7 @@ impl Rule {
             Action::Expire => (terms.expire_after, terms.expire_from.clone()),
             Action::Purge => (terms.retention, None),
         };
-        after.map(|after| Rule { action, after, from })
+        let keeps_nothing = terms.retention.is_some_and(|retention| retention.as_micros() == 0);
+        after.map(|after| Rule { action, after, from, keeps_nothing })
     }
 }

@@ -32,11 +32,9 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
     options::one_of("notify", &options.notify, &Announce::words()).map_err(Error::invalid)?;
     channel(&options.channel)?;
-    for (option, interval) in
-        [("retention", options.retention), ("expire_after", options.expire_after), ("event_retention", options.event_retention)]
-    {
-        positive(option, interval)?;
-    }
+    retention(&options)?;
+    positive("expire_after", options.expire_after)?;
+    positive("event_retention", options.event_retention)?;
     if let Some(..0) = options.max_purge {
         return Err(Error::invalid("option max_purge must not be negative").hint("NULL means no limit; 0 takes nothing."));
     }
@@ -264,6 +262,12 @@ fn channel(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid("option channel must be a name of 1 to 63 bytes"))
+}
+
+/// Of a table with an archive it may be nothing: no tombstone is kept, and what expires goes past the bin.
+fn retention(options: &Options) -> Result<()> {
+    let is_nothing = options.retention.is_some_and(|retention| retention.as_micros() == 0);
+    if is_nothing && options.layout.as_deref() == Some(ARCHIVE) { Ok(()) } else { positive("retention", options.retention) }
 }
 
 fn positive(option: &str, interval: Option<Interval>) -> Result<()> {

@@ -100,6 +100,15 @@ CREATE FUNCTION has(ids text[]) RETURNS bigint LANGUAGE sql AS 'SELECT count(*) 
 SELECT tombstone.watch('c', 'bin.has(text[])', max_missing => 0.5);
 SELECT missing, outcome FROM tombstone.reconcile('c');
 SELECT id, cause FROM c_tombstone WHERE id = 95;
+-- Where no tombstone is kept, what expires goes for ever, past the bin.
+SELECT tombstone.configure('c', 'retention', '0');
+CALL tombstone.maintain('c');
+SELECT min(id) AS next FROM c \gset
+SELECT tombstone.configure('c', 'expire_after', (now() - ('2020-01-01'::timestamptz + (:next + 0.5) * interval '1 day'))::text);
+CALL tombstone.maintain('c');
+SELECT count(*) FROM c WHERE id = :next;
+SELECT op, deletion_type, cause FROM tombstone.replay(NULL) WHERE id = :'next';
+SELECT action, records FROM tombstone.runs ORDER BY run DESC LIMIT 1;
 
 DROP EXTENSION pg_tombstone CASCADE;
 DROP SCHEMA bin CASCADE;
