@@ -13,14 +13,15 @@ CREATE SCHEMA tour;
 SET search_path = tour;
 \set ECHO queries
 
--- == 1. Records
+-- == 1. A DELETE, undone
 --
 -- Who maintains the packages installed here, and how each of them came along, release by release.
 
 CREATE TABLE maintainer (
     id    int  PRIMARY KEY,
     name  text NOT NULL,
-    email text NOT NULL
+    email text NOT NULL,
+    UNIQUE (name, email)
 );
 CREATE TABLE package (
     name       text PRIMARY KEY,
@@ -43,26 +44,72 @@ ANALYZE;
 SELECT m.id AS maintainer, min(p.name) AS package
 FROM maintainer m JOIN package p ON p.maintainer = m.id
 GROUP BY m.id ORDER BY abs(count(*) - 3), m.id LIMIT 1 \gset
+CREATE VIEW counted AS
+SELECT (SELECT count(*) FROM maintainer) AS maintainers, (SELECT count(*) FROM package) AS packages,
+       (SELECT count(*) FROM release) AS releases,
+       (SELECT left(md5(string_agg(r::text, '' ORDER BY package, n)), 12) FROM release r) AS fingerprint;
 \set ECHO queries
 
-SELECT (SELECT count(*) FROM maintainer) AS maintainers, (SELECT count(*) FROM package) AS packages,
-       (SELECT count(*) FROM release) AS releases;
+SELECT * FROM counted;
 
--- One call puts a table under management: it gets a column deleted_at and three triggers, and stays your table.
--- Deleting a maintainer is to blank name and address. Releases are versions: rows of one package, told apart by n.
+-- Two calls put them under management: releases, which are versions of a package, told apart by n; and maintainers, with
+-- whatever their deletes reach. Each table gets a bin beside it, and stays your table.
 
-\pset tuples_only on
-SELECT tombstone.manage('maintainer', layout => 'in_place', redact => '{"name": "", "email": ""}'),
-       tombstone.manage('package', layout => 'in_place'),
-       tombstone.manage('release', layout => 'in_place', version => 'n');
-\pset tuples_only off
+\o /dev/null
+SELECT tombstone.manage('release', version => 'n'), tombstone.manage('maintainer', tree => true);
+\o
+SELECT relation, layout, archive AS bin FROM tombstone.tables;
 
--- A soft delete answers with the deletion's number. The row is still there, as a tombstone; along the foreign key its
--- releases fell with it.
+-- One maintainer was to be deleted, and the WHERE was forgotten.
+
+\set QUIET off
+DELETE FROM maintainer;
+\set QUIET on
+SELECT * FROM counted;
+
+-- Packages and releases went by their own foreign keys. All of it is in the bins, and is one deletion.
+
+SELECT name, maintainer, deletion, deleted_at::time(0), actor, cause FROM package_tombstone ORDER BY name LIMIT 3;
+SELECT deletion, actor, relations, records FROM tombstone.deletions;
+
+-- A dry run says what undoing it would do; undo does all of it, or nothing. The rows are what they were.
+
+\set ECHO none
+SELECT max(deletion) AS deletion FROM tombstone.deletions \gset
+\set ECHO queries
+SELECT relation, outcome, count(*) FROM tombstone.undo(:deletion, dry_run => true)
+GROUP BY relation, outcome ORDER BY relation;
+SELECT count(*) AS undone FROM tombstone.undo(:deletion);
+SELECT * FROM counted;
+
+-- Now the one that was meant. Meanwhile the same maintainer signs up again: what stands in the way is told with its cause, and
+-- what only waits for that is counted, a line for each table.
+
+DELETE FROM maintainer WHERE id = :maintainer;
+\set ECHO none
+SELECT max(deletion) AS deletion FROM tombstone.deletions \gset
+\set ECHO queries
+INSERT INTO maintainer SELECT 0, name, email FROM maintainer_tombstone WHERE id = :maintainer;
+SELECT relation, outcome, left(detail, 90) AS detail FROM tombstone.undo(:deletion, dry_run => true);
+\set ON_ERROR_STOP off
+SELECT count(*) AS undone FROM tombstone.undo(:deletion);
+\echo SQLSTATE :LAST_ERROR_SQLSTATE '\n'
+\set ON_ERROR_STOP on
+
+-- The newcomer gives way.
+
+DELETE FROM maintainer WHERE id = 0;
+SELECT count(*) AS undone FROM tombstone.undo(:deletion);
+
+-- == 2. One record
+--
+-- By function, with a reason. It answers with the deletion's number. The package is gone from its table, and its releases with it.
 
 SELECT tombstone.soft_delete(:'package', 'package', reason => 'no longer shipped') AS deletion;
-SELECT p.name, tombstone.state(p.name, 'package'), p.deleted_at, count(r.n) AS releases, count(r.deleted_at) AS deleted
-FROM package p LEFT JOIN release r ON r.package = p.name WHERE p.name = :'package' GROUP BY p.name;
+SELECT tombstone.state(:'package', 'package'),
+       (SELECT count(*) FROM package WHERE name = :'package') AS packages,
+       (SELECT count(*) FROM release WHERE package = :'package') AS releases,
+       (SELECT reason FROM package_tombstone WHERE name = :'package') AS reason;
 
 -- What cannot be done is refused with an SQLSTATE that a service can turn into its own status: P0002 is its 404.
 
@@ -75,60 +122,32 @@ SELECT tombstone.soft_delete(:'package', 'package');
 
 SELECT tombstone.restore(:'package', 'package') AS restored;
 
-\set QUIET off
--- == 2. Plain SQL, redaction, undo
---
--- A maintainer asks to be forgotten. The application knows nothing of tombstone.*: it does what its ORM does.
-
-SELECT name, email FROM maintainer WHERE id = :maintainer;
-UPDATE maintainer SET deleted_at = now() WHERE id = :maintainer;
-SELECT * FROM maintainer WHERE id = :maintainer;
-
--- Name and address went in the same row write. The log has identities, never data: who deleted how much, and when.
-
-SELECT deletion, actor, cause, relations, records FROM tombstone.deletions ORDER BY deletion DESC LIMIT 1;
-
--- Too much was taken. A dry run says what undoing would do, conflicts included; undo does all of it, or nothing.
-
-\set ECHO none
-SELECT max(deletion) AS deletion FROM tombstone.deletions \gset
-\set ECHO queries
-SELECT relation, outcome, count(*) FROM tombstone.undo(:deletion, dry_run => true)
-GROUP BY relation, outcome ORDER BY relation;
-SELECT count(*) AS undone FROM tombstone.undo(:deletion);
-
--- Packages and releases are back as they were, the maintainer as a redacted record: what redaction blanks is gone.
-
-SELECT m.*, count(*) AS packages FROM maintainer m JOIN package p ON p.maintainer = m.id
-WHERE m.id = :maintainer AND p.deleted_at IS NULL GROUP BY m.id;
-
-\set QUIET on
 -- == 3. Holds
 --
 -- One package is evidence. While the hold lasts no road leads past it: not DELETE, not a cascade from its maintainer.
 
-\pset tuples_only on
+\o /dev/null
 SELECT tombstone.hold(:'package', 'package', reason => 'evidence in case 17');
-\pset tuples_only off
+\o
 \set ON_ERROR_STOP off
 DELETE FROM package WHERE name = :'package';
 \echo SQLSTATE :LAST_ERROR_SQLSTATE '\n'
-UPDATE maintainer SET deleted_at = now() WHERE id = :maintainer;
+DELETE FROM maintainer WHERE id = :maintainer;
 \echo SQLSTATE :LAST_ERROR_SQLSTATE '\n'
 \set ON_ERROR_STOP on
 SELECT relation, id, actor, reason FROM tombstone.holds;
 
--- Released, it can go for good: purge, or a plain DELETE, is the hard delete.
+-- Released, it can go for good: purge is the hard delete, and passes the bin by.
 
-\pset tuples_only on
+\o /dev/null
 SELECT tombstone.release(:'package', 'package');
-\pset tuples_only off
+\o
 SELECT tombstone.purge(:'package', 'package') AS rows;
 SELECT tombstone.state(:'package', 'package'), count(*) AS releases FROM release WHERE package = :'package';
 
 \set ECHO none
 SELECT package AS chain, max(n) AS latest, (max(n) + 1) / 2 AS middle, max(n) > 1 AS has_versions
-FROM release WHERE deleted_at IS NULL GROUP BY package ORDER BY abs(count(*) - 6), package LIMIT 1 \gset
+FROM release GROUP BY package ORDER BY abs(count(*) - 6), package LIMIT 1 \gset
 \if :has_versions
 \set ECHO queries
 
@@ -146,7 +165,27 @@ SELECT n, version FROM release WHERE package = :'chain' ORDER BY n;
 \endif
 \set ECHO queries
 
--- == 5. A key directory
+-- == 5. Rows that stay
+--
+-- The other layout: a tombstone stays in its table, marked by deleted_at. A table that has such a column is managed so. Who has
+-- uploaded releases may ask to be forgotten. The application knows nothing of tombstone.*: it does what its ORM does.
+
+CREATE TABLE uploader (id int PRIMARY KEY, email text NOT NULL, releases bigint NOT NULL, deleted_at timestamptz);
+INSERT INTO uploader
+SELECT row_number() OVER (ORDER BY count(*) DESC, uploader), uploader, count(*) FROM release GROUP BY uploader;
+\o /dev/null
+SELECT tombstone.manage('uploader', redact => '{"email": ""}');
+\o
+UPDATE uploader SET deleted_at = now() WHERE id = 1;
+SELECT * FROM uploader ORDER BY id LIMIT 2;
+
+-- The address went in the same row write. The log has identities, never data. So a restore brings back the record, and the
+-- address is gone.
+
+SELECT tombstone.restore('1', 'uploader') AS restored;
+SELECT * FROM uploader WHERE id = 1;
+
+-- == 6. A key directory
 --
 -- Shaped like the storage of the crate akd: a user has a value for each epoch in which it changed. Users are the uploaders
 -- of the releases above, an epoch is a month, the value a fingerprint of what they uploaded in it.
@@ -167,10 +206,10 @@ FROM release GROUP BY uploader, date_trunc('month', at);
 
 -- In a directory rows, versions and labels must stay for ever, for its proofs; a value may not. '' is akd's own tombstone.
 
-\pset tuples_only on
+\o /dev/null
 SELECT tombstone.manage('value_state', layout => 'in_place', id => '{username}', version => 'epoch',
                         redact => '{"data": ""}', retention => NULL);
-\pset tuples_only off
+\o
 
 -- All values of one user up to and including an epoch, in one call. A second call finds nothing left to write.
 
@@ -188,47 +227,52 @@ SELECT count(DISTINCT username) AS users, count(*) AS states, count(deleted_at) 
 
 SELECT deletion, actor, cause, reason, relations, records, undone_at IS NOT NULL AS undone FROM tombstone.deletions ORDER BY deletion;
 
--- == 6. Events
+-- == 7. Events
 --
 -- Who listens hears of each deletion when it is committed, whichever road it took. A cursor is a place in the log.
 
 \set ECHO none
-SELECT p.name AS package, r.n AS fallen FROM package p JOIN release r ON r.package = p.name
-WHERE p.deleted_at IS NULL AND r.deleted_at IS NULL AND r.n = (SELECT max(n) FROM release WHERE package = p.name)
-GROUP BY p.name, r.n ORDER BY (SELECT count(*) FROM release WHERE package = p.name), p.name LIMIT 1 \gset
+SELECT p.name AS package FROM package p ORDER BY (SELECT count(*) FROM release WHERE package = p.name), p.name LIMIT 1 \gset
 \set ECHO queries
-\pset tuples_only on
+\o /dev/null
 SELECT tombstone.configure('package', 'kind', $$'debian:package'$$);
-\pset tuples_only off
+\o
 SELECT tombstone.cursor() AS place \gset
 LISTEN tombstone;
-UPDATE package SET deleted_at = now() WHERE name = :'package';
+DELETE FROM package WHERE name = :'package';
 SELECT tombstone.restore(:'package', 'package') AS restored;
-UPDATE package SET deleted_at = now() WHERE name = :'package';
+DELETE FROM package WHERE name = :'package';
 
 -- Who was away goes on from the last cursor it had, and gets the same, in order.
 
 SELECT relation, id, version, kind, op, deletion_type, restored, cause FROM tombstone.replay(:'place');
 
--- What is purged leaves the stream: whoever comes now learns that it is gone for ever, and nothing else.
+-- What is purged leaves the stream: whoever comes now learns that it is gone for ever, and nothing else. Plain SQL for a purge is
+-- a DELETE from the bin.
 
-DELETE FROM package WHERE name = :'package';
+DELETE FROM package_tombstone WHERE name = :'package';
 SELECT relation, id, version, kind, op, deletion_type, restored, cause FROM tombstone.replay(:'place');
 
--- == 7. The worker
+-- == 8. The worker
 --
 -- A table whose tombstones stay for three seconds, and whose live rows for two. From here on nobody touches it but the worker,
 -- which looks every second.
 
 CREATE TABLE note (id int PRIMARY KEY, body text, written_at timestamptz NOT NULL DEFAULT clock_timestamp(), deleted_at timestamptz);
-\pset tuples_only on
+\o /dev/null
 SELECT tombstone.manage('note', kind => $$'note'$$, redact => '{"body": null}', retention => '3 seconds',
                         expire_after => '2 seconds', expire_from => 'written_at', channel => 'note');
-\pset tuples_only off
+\o
 LISTEN note;
 INSERT INTO note VALUES (1, 'remember the milk');
 \set ECHO none
-SELECT 'SELECT pg_sleep(1) IS NOT NULL AS "a second later", id, body, deleted_at::time(0) FROM tour.note' FROM generate_series(1, 8) \gexec
+\pset tuples_only on
+\pset format unaligned
+SELECT format($$SELECT '%s s later: ' || COALESCE((SELECT format('body %%L, deleted %%s', body, COALESCE(deleted_at::time(0)::text, 'never'))
+              FROM tour.note), 'gone') FROM pg_sleep(1)$$, n) FROM generate_series(1, 8) n \gexec
+\pset format aligned
+\pset tuples_only off
+\echo
 \set ECHO queries
 
 -- The notifications came as it happened: first the soft delete, then the hard one. What it has done, it has noted.
