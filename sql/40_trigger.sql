@@ -21,6 +21,11 @@ CREATE FUNCTION tombstone.on_return() RETURNS trigger
 COMMENT ON FUNCTION tombstone.on_return() IS
     'Trigger of managed tables with layout archive: a row that restore() or undo() brings back is put back as it was, whatever other triggers made of it, and recorded as restored.';
 
+CREATE FUNCTION tombstone.on_bin_update() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_bin_update';
+COMMENT ON FUNCTION tombstone.on_bin_update() IS
+    'Trigger of archives: the id of a tombstone on hold stays as it is.';
+
 CREATE FUNCTION tombstone.on_bin_delete() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_bin_delete';
 COMMENT ON FUNCTION tombstone.on_bin_delete() IS

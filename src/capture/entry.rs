@@ -39,6 +39,7 @@ trigger_function!(tombstone_on_update, pg_finfo_tombstone_on_update, |trigger| o
 trigger_function!(tombstone_on_insert, pg_finfo_tombstone_on_insert, |trigger| on_insert(trigger));
 trigger_function!(tombstone_on_delete, pg_finfo_tombstone_on_delete, |trigger| on_delete(trigger));
 trigger_function!(tombstone_on_return, pg_finfo_tombstone_on_return, |trigger| on_return(trigger));
+trigger_function!(tombstone_on_bin_update, pg_finfo_tombstone_on_bin_update, |trigger| on_bin_update(trigger));
 trigger_function!(tombstone_on_bin_delete, pg_finfo_tombstone_on_bin_delete, |trigger| on_bin_delete(trigger));
 trigger_function!(tombstone_on_bin_replicated, pg_finfo_tombstone_on_bin_replicated, |trigger| on_bin_replicated(trigger));
 trigger_function!(tombstone_on_truncate, pg_finfo_tombstone_on_truncate, |trigger| on_truncate(trigger));
@@ -124,6 +125,20 @@ unsafe fn on_return(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
             OfLayout::Archive(target) => archive::on_return(&shape, target, trigger),
             OfLayout::InPlace(_) => Ok(pg_sys::Datum::from(trigger.tg_trigtuple)),
         }
+    }
+}
+
+/// A tombstone that its owner changes: one on hold stays what the hold names.
+unsafe fn on_bin_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: a BEFORE UPDATE FOR EACH ROW trigger has both tuples, of its relation's descriptor.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_UPDATE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE)?;
+        let shape = shape_of(trigger.tg_relation)?;
+        let (old, new, row) = (trigger.tg_trigtuple, trigger.tg_newtuple, (*trigger.tg_relation).rd_att);
+        if !shape.same_key(old, new, row) {
+            shape.note(None, old, old, row, false)?;
+        }
+        Ok(pg_sys::Datum::from(new))
     }
 }
 

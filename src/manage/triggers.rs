@@ -108,7 +108,8 @@ const ARCHIVED: [Trigger; 4] = [
     Trigger::of_truncate().fires("ALWAYS"),
 ];
 /// The triggers of the archive itself.
-const OF_BIN: [Trigger; 3] = [
+const OF_BIN: [Trigger; 4] = [
+    Trigger::of_row(UPDATE_TRIGGER, "BEFORE UPDATE", "on_bin_update"),
     Trigger::of_row(DELETE_TRIGGER, "AFTER DELETE", "on_bin_delete"),
     Trigger::of_row("00_tombstone_replicated", "BEFORE INSERT", "on_bin_replicated").fires("REPLICA"),
     Trigger::of_truncate(),

@@ -80,6 +80,8 @@ DROP TABLE thing_tombstone_open;
 \echo :SQLSTATE
 ALTER TABLE thing_tombstone DETACH PARTITION thing_tombstone_open;
 \echo :SQLSTATE
+UPDATE thing_tombstone SET id = 22 WHERE id = 2;
+\echo :SQLSTATE
 SELECT tombstone.release('2', 'thing');
 -- Without a hold a partition is its owner's to take away.
 ALTER TABLE thing_tombstone DETACH PARTITION thing_tombstone_open;
