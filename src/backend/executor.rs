@@ -74,7 +74,9 @@ pub fn is_running() -> bool {
 
 /// Whether the statement that is running is a foreign key's own: one that leaves its AFTER triggers to whoever caused it.
 pub fn is_of_foreign_key() -> bool {
-    OF_FOREIGN_KEY.get()
+    // SAFETY: reads a backend-local variable. A statement that began before this library was loaded is known by the rights in force:
+    // nobody but Postgres' foreign keys, and we, have row security look away.
+    OF_FOREIGN_KEY.get() || !is_running() && unsafe { pg_sys::InNoForceRLSOperation() }
 }
 
 /// How deep the next statement that is run from here will be.
@@ -88,8 +90,16 @@ pub fn next_depth() -> u32 {
 /// # Safety
 /// `deleted` is a tuple as stored, deleted by this transaction.
 pub unsafe fn deleted_it_itself(deleted: pg_sys::HeapTuple) -> bool {
-    // SAFETY: by contract of this function.
-    COMMAND.get().is_none_or(|command| unsafe { pg_sys::HeapTupleHeaderGetCmax((*deleted).t_data) } == command)
+    COMMAND.get().or_else(command_of_snapshot).is_none_or(|command| {
+        // SAFETY: by contract of this function.
+        unsafe { pg_sys::HeapTupleHeaderGetCmax((*deleted).t_data) == command }
+    })
+}
+
+/// The command number of a statement that began before this library was loaded: what it does bears the number of what it sees.
+fn command_of_snapshot() -> Option<pg_sys::CommandId> {
+    // SAFETY: reads the snapshot in force, where there is one.
+    unsafe { (!is_running() && pg_sys::ActiveSnapshotSet()).then(|| (*pg_sys::GetActiveSnapshot()).curcid) }
 }
 
 /// One level deeper, until dropped: also when an error unwinds. Puts back what it found, whatever happened inside.
