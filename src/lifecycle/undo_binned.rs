@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::layout::archive::parts::by_index;
 use super::layout::archive::revive::{self, Lot, Which};
 use super::undo::conflict_name;
 use super::{hold, owners};
@@ -254,7 +255,8 @@ fn keys_in(deletion: i64, table: &Table, bin: &Bin, by_cascade: bool) -> Result<
         own.deletion.sql(),
         own.cause.sql(),
     );
-    let found = table.as_owner(|| Statement::new(sql, [pg_sys::INT8OID]).value_rows(&[deletion.into()]))?;
+    let statement = Statement::new(sql, [pg_sys::INT8OID]);
+    let found = table.as_owner(|| by_index(|| statement.value_rows(&[deletion.into()])))?;
     // SAFETY: just read from the id columns.
     Ok(found.into_iter().map(|values| Key { text: unsafe { table.key_text(&values) }, values }).collect())
 }

@@ -40,12 +40,23 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
             identifiable(&bin),
             identifiable(&open),
             format!("CREATE INDEX ON {bin} ({id})"),
-            format!("CREATE INDEX ON {bin} ({deletion})"),
+            by_deletion_and_age(&bin, &deletion, &deleted_at),
             comment(&bin, table),
         ],
     )?;
     storages(table, &bin)?;
     catalog::oid_of(&table.schema, &name)?.ok_or_else(|| Error::not_ready(format!("archive {bin} was not made")))
+}
+
+/// The index by which a deletion is found, and what is old enough. Both numbers rise as the bin grows, so that it is enough to know
+/// which of them some pages have; a DELETE pays for that next to nothing, which an entry for each row would double. Several spans of
+/// them for the same pages, as room that was freed is used again.
+fn by_deletion_and_age(bin: &str, deletion: &str, deleted_at: &str) -> String {
+    format!(
+        "CREATE INDEX ON {bin} USING brin
+         ({deletion} pg_catalog.int8_minmax_multi_ops, {deleted_at} pg_catalog.timestamptz_minmax_multi_ops)
+         WITH (pages_per_range = 64)"
+    )
 }
 
 /// What a relation of the bin of `table` is to be called: the bin itself, where `part` is none, or that partition of it. `None` of

@@ -13,6 +13,7 @@ use crate::backend::identity::with_settings;
 use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, lock};
 use crate::backend::stamp::stamp_argument;
+use crate::backend::subtransaction::attempt;
 use crate::error::Result;
 use crate::lifecycle::hold;
 use crate::lifecycle::rows::{Clause, Rows};
@@ -42,6 +43,13 @@ thread_local! {
         "SELECT pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) LEAST($1, '4000 years'::pg_catalog.interval)",
         [pg_sys::INTERVALOID],
     )));
+    static SUMMARISE: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.brin_summarize_new_values(i.indexrelid) FROM pg_catalog.pg_index i
+         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+         JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
+         WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND m.amname OPERATOR(pg_catalog.=) 'brin'",
+        [pg_sys::OIDOID],
+    )));
 }
 
 /// The moment that is now, and the one before which what was deleted is due.
@@ -57,14 +65,14 @@ pub fn close(bin: &Bin, retention: &Interval) -> Result<bool> {
     let Some(open) = bin.parts.iter().find(|part| part.bounds.is_none()) else { return Ok(false) };
     let (now, _) = now_and_limit(retention)?;
     let (schema, name) = name_of(open.oid);
-    let (part, deletion, stamp) = (qualified(&schema, &name), bin.own.deletion.sql(), bin.own.deleted_at.sql());
-    // The first deletion is the oldest, or nearly: numbers are drawn in the order of deleting.
-    let first = stamps(&format!("SELECT {stamp}, {stamp} FROM {part} ORDER BY {deletion} LIMIT 1"))?;
-    if first.is_none_or(|(first, _)| first > now.saturating_sub(width(retention))) {
+    let (part, stamp) = (qualified(&schema, &name), bin.own.deleted_at.sql());
+    summarise(open.oid);
+    if !holds_older(&part, &stamp, now.saturating_sub(width(retention)))? {
         return Ok(false);
     }
     with_settings(&SHORT, || {
         lock(bin.oid, LockFor::Ending);
+        summarise(open.oid); // what has come since: nothing more will
         let (now, _) = now_and_limit(retention)?;
         let from = bin.parts.iter().filter_map(|part| part.bounds.map(|(_, until)| until)).max();
         let found = stamps(&format!("SELECT pg_catalog.min({stamp}), pg_catalog.max({stamp}) FROM {part}"))?;
@@ -77,6 +85,28 @@ pub fn close(bin: &Bin, retention: &Interval) -> Result<bool> {
         reattach(bin, (&schema, &name), bounds)?;
         Ok(true)
     })
+}
+
+/// Has the index by deletion and age know of the rows that came since it was last told: until then whoever looks for a deletion reads
+/// them all. Who has the table locked, VACUUM above all, does the same, or it is done another time.
+fn summarise(part: pg_sys::Oid) {
+    let arguments = [DatumWithOid::from(part)];
+    let summarise = || SUMMARISE.with(|statement| statement.execute(&arguments));
+    let _ = with_settings(&SHORT, || attempt(summarise));
+}
+
+/// Whether a row of the partition is of `limit` or older.
+fn holds_older(part: &str, stamp: &str, limit: i64) -> Result<bool> {
+    let sql = format!("SELECT 1 FROM {part} WHERE {stamp} OPERATOR(pg_catalog.<=) $1 LIMIT 1");
+    let statement = Statement::new(sql, [pg_sys::TIMESTAMPTZOID]);
+    Ok(by_index(|| statement.execute(&[stamp_argument(Some(limit))]))? > 0)
+}
+
+/// Runs `act`, whose statements look into a bin by deletion or age: through the index, as of what was deleted just now Postgres has
+/// no statistics that would say it is worth it.
+pub fn by_index<T>(act: impl FnOnce() -> T) -> T {
+    const BY_INDEX: [(&CStr, &CStr); 1] = [(c"enable_seqscan", c"off")];
+    with_settings(&BY_INDEX, act)
 }
 
 fn stamps(sql: &str) -> Result<Option<(i64, i64)>> {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+use super::parts::by_index;
 use crate::backend::ident::ident;
 use crate::backend::query::Statement;
 use crate::backend::stash::{self, Stash};
@@ -117,7 +118,7 @@ impl Lot {
         let columns = cascade::columns(&bin.columns);
         let sql = format!("DELETE FROM {} AS t{using} WHERE {condition} RETURNING {columns}", bin.sql());
         let take = || Stash::of(&Statement::new(sql, types), &arguments);
-        returning::taking_out(|| self.table.as_owner(take))
+        returning::taking_out(|| self.table.as_owner(|| by_index(take)))
     }
 
     /// The stamp of the deletion, by which its events are known.
@@ -130,7 +131,8 @@ impl Lot {
             bin.sql(),
             own.deletion.sql()
         );
-        let row = self.table.as_owner(|| Statement::new(sql, [pg_sys::INT8OID]).first_row(&[deletion.into()]))?;
+        let statement = Statement::new(sql, [pg_sys::INT8OID]);
+        let row = self.table.as_owner(|| by_index(|| statement.first_row(&[deletion.into()])))?;
         Ok(row.and_then(|row| row.first().map(|stamp| stamp.value().cast_signed() as i64)).unwrap_or_default())
     }
 }
@@ -261,7 +263,8 @@ fn in_order(lots: &[Lot]) -> Vec<Vec<usize>> {
 fn values_of(deletion: i64, parent: &Lot, key: &crate::table::ForeignKey) -> Result<Referred> {
     let bin = parent.bin()?;
     let (from, condition, types, arguments) = parent.clause(deletion)?;
-    parent.table.as_owner(|| Referred::from_bin(&bin.sql(), &from, &condition, types, &arguments, &key.parent_columns))
+    let find = || Referred::from_bin(&bin.sql(), &from, &condition, types, &arguments, &key.parent_columns);
+    parent.table.as_owner(|| by_index(find))
 }
 
 /// The keys of the children that the deletion took along this foreign key.
@@ -280,7 +283,7 @@ fn fallen(deletion: i64, child: &Table, bin: &Bin, key: &crate::table::ForeignKe
     );
     let mut arguments = parents.arguments();
     arguments.push(deletion.into());
-    let found = child.as_owner(|| Statement::new(sql, types).value_rows(&arguments))?;
+    let found = child.as_owner(|| by_index(|| Statement::new(sql, types).value_rows(&arguments)))?;
     // SAFETY: just read from the id columns.
     Ok(found.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
 }
