@@ -1,16 +1,23 @@
 //! Rows into a table, many at a time: a page of them is one record of WAL. Past the planner and past triggers, for tables whose rows
 //! are made by us; every index of the table is kept up, whoever made it.
+//!
+//! Between two writes nothing is open and nothing is counted by Postgres: a load that an error leaves behind is memory, and no more.
 
-use pgrx::{PgBox, PgMemoryContexts, pg_sys};
+use pgrx::{PgBox, PgList, PgMemoryContexts, pg_sys};
 
 use super::relation::owner_of;
+use super::transaction::with_memory;
 
 /// Copies of rows of one table, until they are written.
 pub struct Load {
     relation: pg_sys::Oid,
-    tuples: Vec<pg_sys::HeapTuple>,
+    /// A copy of the rows' descriptor, which no resource owner counts.
+    shape: pg_sys::TupleDesc,
+    /// Made as they are needed, and kept for the next write; the first `rows` of them have a row.
+    slots: Vec<*mut pg_sys::TupleTableSlot>,
+    rows: usize,
     bytes: usize,
-    /// The rows live here, and not in the memory of whoever hands them over.
+    /// All of it lives here, and not in the memory of whoever hands the rows over.
     memory: PgMemoryContexts,
 }
 
@@ -20,78 +27,142 @@ const MOST_BYTES: usize = 1 << 20;
 
 impl Load {
     /// None yet, of the table `relation`.
-    pub fn new(relation: pg_sys::Oid) -> Load {
-        // SAFETY: only makes a context below that one.
-        let memory =
-            unsafe { PgMemoryContexts::TopMemoryContext.switch_to(|_| PgMemoryContexts::new("pg_tombstone rows to write")) };
-        Load { relation, tuples: Vec::new(), bytes: 0, memory }
+    ///
+    /// # Safety
+    /// `shape` is the table's descriptor.
+    pub unsafe fn new(relation: pg_sys::Oid, shape: pg_sys::TupleDesc) -> Load {
+        // SAFETY: makes a context below that one, and copies the descriptor to it.
+        let (memory, shape) = unsafe {
+            let mut memory =
+                PgMemoryContexts::TopMemoryContext.switch_to(|_| PgMemoryContexts::new("pg_tombstone rows to write"));
+            let shape = memory.switch_to(|_| pg_sys::CreateTupleDescCopy(shape));
+            (memory, shape)
+        };
+        Load { relation, shape, slots: Vec::new(), rows: 0, bytes: 0, memory }
     }
 
     /// Adds a row; it is time to write when this returns true.
     ///
     /// # Safety
-    /// As many values and flags as `shape` has columns, which is the table's.
-    pub unsafe fn add(&mut self, shape: pg_sys::TupleDesc, values: &mut [pg_sys::Datum], nulls: &mut [bool]) -> bool {
-        // SAFETY: by contract of this function; the row is copied to our memory.
+    /// As many values and flags as the table has columns.
+    pub unsafe fn add(&mut self, values: &mut [pg_sys::Datum], nulls: &mut [bool]) -> bool {
+        let Load { shape, slots, rows, bytes, memory, .. } = self;
+        // SAFETY: by contract of this function; the row is copied to our memory, and is the slot's then.
         unsafe {
-            let tuple = self.memory.switch_to(|_| pg_sys::heap_form_tuple(shape, values.as_mut_ptr(), nulls.as_mut_ptr()));
-            self.bytes += (*tuple).t_len as usize;
-            self.tuples.push(tuple);
+            memory.switch_to(|_| {
+                if *rows == slots.len() {
+                    slots.push(pg_sys::MakeSingleTupleTableSlot(*shape, &raw const pg_sys::TTSOpsHeapTuple));
+                }
+                let tuple = pg_sys::heap_form_tuple(*shape, values.as_mut_ptr(), nulls.as_mut_ptr());
+                *bytes += (*tuple).t_len as usize;
+                pg_sys::ExecStoreHeapTuple(tuple, slots[*rows], true);
+                *rows += 1;
+            });
         }
-        self.tuples.len() >= MOST_ROWS || self.bytes >= MOST_BYTES
+        self.rows >= MOST_ROWS || self.bytes >= MOST_BYTES
     }
 
     /// Writes the rows; there are none then. The next command of the transaction sees them.
     pub fn write(&mut self) {
-        if self.tuples.is_empty() {
+        if self.rows == 0 {
             return;
         }
         debug_assert_ne!(owner_of(self.relation), pg_sys::InvalidOid);
+        let (relation, slots) = (self.relation, &mut self.slots[..self.rows]);
         // SAFETY: the table is opened and closed here, or by the abort of an error, its lock kept to the transaction's end; the rows
         // are of its shape.
-        unsafe {
-            let table = pg_sys::table_open(self.relation, pg_sys::RowExclusiveLock as i32);
-            let estate = pg_sys::CreateExecutorState();
-            let mut memory = PgMemoryContexts::For((*estate).es_query_cxt);
-            memory.switch_to(|_| insert(table, estate, &self.tuples));
-            pg_sys::FreeExecutorState(estate);
+        with_memory(|| unsafe {
+            let table = pg_sys::table_open(relation, pg_sys::RowExclusiveLock as i32);
+            insert(table, slots);
             pg_sys::table_close(table, pg_sys::NoLock as i32);
             pg_sys::CommandCounterIncrement();
+        });
+        for slot in slots {
+            // SAFETY: frees the slot's row, which nobody uses any more.
+            unsafe { pg_sys::ExecClearTuple(*slot) };
         }
-        self.tuples.clear();
-        self.bytes = 0;
-        // SAFETY: nothing of it is in use any more.
-        unsafe { self.memory.reset() };
+        (self.rows, self.bytes) = (0, 0);
     }
 }
 
 /// # Safety
-/// `table` is open, the rows are of its shape, and the memory in use is the state's.
-unsafe fn insert(table: pg_sys::Relation, estate: *mut pg_sys::EState, tuples: &[pg_sys::HeapTuple]) {
-    // SAFETY: by contract of this function, in the order in which COPY does it.
+/// `table` is open, the slots' rows are of its shape, and the memory in use is freed soon.
+unsafe fn insert(table: pg_sys::Relation, slots: &mut [*mut pg_sys::TupleTableSlot]) {
+    // SAFETY: by contract of this function, in the order in which COPY does it. An index is closed again here, or by an error's abort.
     unsafe {
+        let command = pg_sys::GetCurrentCommandId(true);
+        pg_sys::heap_multi_insert(table, slots.as_mut_ptr(), slots.len() as i32, command, 0, std::ptr::null_mut());
+        let lock = pg_sys::RowExclusiveLock as i32;
+        let indexes = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table));
+        let indexes: Vec<Index> = indexes.iter_oid().map(|oid| Index::of(pg_sys::index_open(oid, lock))).collect();
+        if indexes.iter().all(Index::is_plain) {
+            indexes.iter().for_each(|index| index.insert(table, slots));
+        } else {
+            insert_by_executor(table, slots);
+        }
+        indexes.iter().for_each(|index| pg_sys::index_close(index.relation, lock));
+    }
+}
+
+/// An open index.
+struct Index {
+    relation: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+}
+
+impl Index {
+    /// # Safety
+    /// `relation` is an open index.
+    unsafe fn of(relation: pg_sys::Relation) -> Index {
+        // SAFETY: by contract of this function.
+        Index { relation, info: unsafe { pg_sys::BuildIndexInfo(relation) } }
+    }
+
+    /// Whether it takes any row, and each as it is: whatever else there may be to an index is the executor's to know.
+    fn is_plain(&self) -> bool {
+        // SAFETY: made by `of`.
+        let info = unsafe { &*self.info };
+        let is_of_columns = info.ii_Expressions.is_null() && info.ii_Predicate.is_null();
+        is_of_columns && !info.ii_Unique && info.ii_ExclusionOps.is_null() && info.ii_ReadyForInserts
+    }
+
+    /// # Safety
+    /// It is plain, and one of `table`; the slots' rows have just been inserted.
+    unsafe fn insert(&self, table: pg_sys::Relation, slots: &[*mut pg_sys::TupleTableSlot]) {
+        let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
+        let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
+        let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+        // SAFETY: by contract of this function; an index has no more columns than that.
+        unsafe {
+            for slot in slots {
+                pg_sys::FormIndexDatum(self.info, *slot, std::ptr::null_mut(), values, nulls);
+                let (place, check) = (&raw mut (**slot).tts_tid, pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO);
+                pg_sys::index_insert(self.relation, values, nulls, place, table, check, false, self.info);
+            }
+            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            pg_sys::index_insert_cleanup(self.relation, self.info);
+        }
+    }
+}
+
+/// # Safety
+/// The slots' rows have just been inserted into `table`.
+unsafe fn insert_by_executor(table: pg_sys::Relation, slots: &[*mut pg_sys::TupleTableSlot]) {
+    // SAFETY: by contract of this function; what is opened is closed here, or by the abort of an error.
+    unsafe {
+        let estate = pg_sys::CreateExecutorState();
         let info = PgBox::<pg_sys::ResultRelInfo>::alloc_node(pg_sys::NodeTag::T_ResultRelInfo).into_pg();
         pg_sys::InitResultRelInfo(info, table, 0, std::ptr::null_mut(), 0);
         pg_sys::ExecOpenIndices(info, false);
-        let slot = |tuple: &pg_sys::HeapTuple| {
-            let slot = pg_sys::MakeSingleTupleTableSlot((*table).rd_att, &raw const pg_sys::TTSOpsHeapTuple);
-            pg_sys::ExecStoreHeapTuple(*tuple, slot, false);
-            slot
-        };
-        let mut slots: Vec<*mut pg_sys::TupleTableSlot> = tuples.iter().map(slot).collect();
-        let command = pg_sys::GetCurrentCommandId(true);
-        pg_sys::heap_multi_insert(table, slots.as_mut_ptr(), slots.len() as i32, command, 0, std::ptr::null_mut());
-        for slot in &slots {
-            if (*info).ri_NumIndices > 0 {
-                insert_into_indexes(info, *slot, estate);
-                let per_row = (*estate).es_per_tuple_exprcontext;
-                if !per_row.is_null() {
-                    pg_sys::MemoryContextReset((*per_row).ecxt_per_tuple_memory);
-                }
+        for slot in slots {
+            insert_into_indexes(info, *slot, estate);
+            let per_row = (*estate).es_per_tuple_exprcontext;
+            if !per_row.is_null() {
+                pg_sys::MemoryContextReset((*per_row).ecxt_per_tuple_memory);
             }
-            pg_sys::ExecDropSingleTupleTableSlot(*slot);
         }
         pg_sys::ExecCloseIndices(info);
+        pg_sys::FreeExecutorState(estate);
     }
 }
 

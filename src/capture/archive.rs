@@ -98,7 +98,8 @@ impl Target {
         Ok(Binned {
             // SAFETY: the descriptor of an open relation.
             rows_of: unsafe { (*row).tdtypeid },
-            rows: Load::new(part.oid),
+            // SAFETY: the descriptor of that partition.
+            rows: unsafe { Load::new(part.oid, part.row) },
             part,
             deletion: deletion::number(),
             stamp,
@@ -199,7 +200,7 @@ impl Binned {
             let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
             let mut values: Vec<pg_sys::Datum> =
                 values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
-            self.rows.add(self.part.row, &mut values, &mut nulls)
+            self.rows.add(&mut values, &mut nulls)
         }
     }
 
