@@ -66,11 +66,59 @@ pub struct Binned {
     /// The type of the rows as they come.
     rows_of: pg_sys::Oid,
     rows: Load,
+    /// The row that came last, and what becomes of it: filled anew for each, but for the columns that are the same in all.
+    from: Columns,
+    to: Columns,
+    /// What those columns point to.
+    _same: Same,
+}
+
+/// What is the same in all rows of one deletion and account.
+struct Same {
     deletion: i64,
     stamp: i64,
-    actor: Owned,
-    cause: Owned,
+    actor: Option<Owned>,
+    cause: Option<Owned>,
     reason: Option<Owned>,
+}
+
+impl Same {
+    fn of(stamp: i64, account: &Account) -> Same {
+        // SAFETY: texts are of variable length.
+        let owned = |text: &str| text.into_datum().map(|text| unsafe { Owned::copy_of(text) });
+        Same {
+            deletion: deletion::number(),
+            stamp,
+            actor: owned(&actor()),
+            cause: owned(account.cause.name()),
+            reason: account.reason.as_deref().and_then(owned),
+        }
+    }
+
+    fn value(&self, source: From) -> Option<pg_sys::Datum> {
+        match source {
+            From::Value(value) => Some(value),
+            From::Deletion => Some(self.deletion.into()),
+            From::DeletedAt => Some(self.stamp.into()),
+            From::Actor => self.actor.as_ref().map(Owned::datum),
+            From::Cause => self.cause.as_ref().map(Owned::datum),
+            From::Reason => self.reason.as_ref().map(Owned::datum),
+            From::Row(_) | From::Nothing => None,
+        }
+    }
+}
+
+/// The columns of a row.
+struct Columns {
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+}
+
+impl Columns {
+    fn of(values: Vec<Option<pg_sys::Datum>>) -> Columns {
+        let nulls = values.iter().map(Option::is_none).collect();
+        Columns { values: values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect(), nulls }
+    }
 }
 
 impl Target {
@@ -92,20 +140,18 @@ impl Target {
     /// Rows of this deletion on their way, none yet. `row` is the descriptor of the rows to come.
     pub fn begin(&self, table: &Table, row: pg_sys::TupleDesc, stamp: i64, account: &Account) -> Result<Binned> {
         let part = self.part_of(table, row, stamp)?;
-        // SAFETY: texts are of variable length.
-        let owned = |text: &str| text.into_datum().map(|text| unsafe { Owned::copy_of(text) });
-        let missing = || Error::not_ready("a text could not be made");
+        let same = Same::of(stamp, account);
+        let values = part.columns.iter().map(|source| same.value(*source)).collect();
         Ok(Binned {
             // SAFETY: the descriptor of an open relation.
             rows_of: unsafe { (*row).tdtypeid },
             // SAFETY: the descriptor of that partition.
             rows: unsafe { Load::new(part.oid, part.row) },
             part,
-            deletion: deletion::number(),
-            stamp,
-            actor: owned(&actor()).ok_or_else(missing)?,
-            cause: owned(account.cause.name()).ok_or_else(missing)?,
-            reason: account.reason.as_deref().and_then(owned),
+            // SAFETY: the descriptor of an open relation.
+            from: Columns::of(vec![None; unsafe { (*row).natts } as usize]),
+            to: Columns::of(values),
+            _same: same,
         })
     }
 
@@ -183,24 +229,15 @@ impl Binned {
     pub unsafe fn add(&mut self, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> bool {
         // SAFETY: by contract of this function; the values are copied before the row goes.
         unsafe {
-            let width = (*row).natts as usize;
-            let (mut had, mut had_nulls) = (vec![pg_sys::Datum::from(0); width], vec![false; width]);
-            pg_sys::heap_deform_tuple(tuple, row, had.as_mut_ptr(), had_nulls.as_mut_ptr());
-            let value = |source: &From| match source {
-                From::Row(i) => (!had_nulls[i.get() - 1]).then(|| had[i.get() - 1]),
-                From::Value(value) => Some(*value),
-                From::Deletion => Some(self.deletion.into()),
-                From::DeletedAt => Some(self.stamp.into()),
-                From::Actor => Some(self.actor.datum()),
-                From::Cause => Some(self.cause.datum()),
-                From::Reason => self.reason.as_ref().map(Owned::datum),
-                From::Nothing => None,
-            };
-            let values: Vec<Option<pg_sys::Datum>> = self.part.columns.iter().map(value).collect();
-            let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
-            let mut values: Vec<pg_sys::Datum> =
-                values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
-            self.rows.add(&mut values, &mut nulls)
+            let Binned { from, to, .. } = self;
+            pg_sys::heap_deform_tuple(tuple, row, from.values.as_mut_ptr(), from.nulls.as_mut_ptr());
+            for (i, source) in self.part.columns.iter().enumerate() {
+                if let From::Row(place) = source {
+                    to.values[i] = from.values[place.get() - 1];
+                    to.nulls[i] = from.nulls[place.get() - 1];
+                }
+            }
+            self.rows.add(&mut to.values, &mut to.nulls)
         }
     }
 
