@@ -124,7 +124,7 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
 /// Logs and announces a change that no statement's end has to be waited for.
 pub fn log_now(table: &Table, entry: Entry) -> Result<()> {
     log_older(table.number, usize::MAX)?;
-    log(table, &entry, &account::current())
+    log(table, entry, &account::current())
 }
 
 impl Pending {
@@ -259,12 +259,12 @@ fn logged(mut batch: Pending) -> Result<Option<Pending>> {
     let followed = batch.is_followed();
     let (versions, kinds) = (std::mem::take(&mut batch.versions), std::mem::take(&mut batch.kinds));
     let ids = if followed { batch.ids.clone() } else { std::mem::take(&mut batch.ids) };
-    log(&batch.table, &Entry { managed: batch.table.number, change, ids, versions, kinds }, &batch.account)?;
+    log(&batch.table, Entry { managed: batch.table.number, change, ids, versions, kinds }, &batch.account)?;
     batch.logged = true;
     Ok(followed.then_some(batch))
 }
 
-fn log(table: &Table, entry: &Entry, account: &Account) -> Result<()> {
+fn log(table: &Table, entry: Entry, account: &Account) -> Result<()> {
     if entry.change == Change::Purge && account.cause == Cause::Retention && !table.logs_maintenance {
         return Ok(());
     }

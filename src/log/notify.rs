@@ -1,8 +1,8 @@
 //! Who announces an entry, decided as it is written: the relay where one lives, else its own transaction when it commits. What is
 //! left to the relay says so in the log, so that stands or falls with the entry itself, whatever becomes of the relay.
 //!
-//! NOTIFY in the writer's transaction is worded as entries are written, and kept until the end: a transaction that turns out to
-//! be prepared must not have notified, or Postgres would refuse it. What it would have said is left to the relay then.
+//! NOTIFY in the writer's transaction waits for the end, and is worded only then: a transaction that turns out to be prepared must
+//! not have notified, or Postgres would refuse it. What it would have said is left to the relay then.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use super::account::Account;
 use super::event::{self, Change, Entry, Left};
 use super::payload::{MOST_BYTES, Payload, arrays, told_apart};
+use crate::backend::identity::c_string;
 use crate::backend::notify::send;
 use crate::backend::transaction::{current_subtransaction, with_snapshot};
 use crate::error::Result;
@@ -27,12 +28,40 @@ pub struct Relay {
     pub wake: fn(),
 }
 
+/// An entry that is to be announced when the transaction commits.
 struct Waiting {
-    entry: i64,
+    number: i64,
+    entry: Entry,
     channel: Rc<str>,
     batched: bool,
-    payload: String,
+    /// What tells its payloads apart from the same ones said before.
+    turn: u64,
     subtransaction: pg_sys::SubTransactionId,
+}
+
+impl Waiting {
+    fn payloads(&self) -> impl Iterator<Item = Payload<'_>> {
+        let entry = &self.entry;
+        (0..entry.ids.len()).map(|i| Payload {
+            id: &entry.ids[i],
+            kind: entry.kind(i),
+            op: entry.change.op(),
+            deletion_type: entry.change.deletion_type(),
+            version: entry.versions.get(i).copied(),
+            restored: entry.change.is_restore(),
+            cursor: None,
+        })
+    }
+
+    fn send(&self) {
+        let channel = c_string(&self.channel);
+        let say = |json| send(&channel, told_apart(json, self.turn));
+        if self.batched {
+            arrays(self.payloads(), MOST_BYTES - SPARE).into_iter().for_each(say);
+        } else {
+            self.payloads().map(|payload| payload.json(MOST_BYTES)).for_each(say);
+        }
+    }
 }
 
 /// What this transaction announced last, and how often that changed: what is deleted, restored and deleted again is
@@ -62,15 +91,15 @@ pub fn relay_lives() -> bool {
 }
 
 /// Writes `entry` to the log, on `account`, and sees to it that listeners on `channel` hear of it once it is committed.
-pub fn log(entry: &Entry, account: &Account, how: Announce, channel: &Rc<str>) -> Result<()> {
+pub fn log(entry: Entry, account: &Account, how: Announce, channel: &Rc<str>) -> Result<()> {
     let batched = how == Announce::Batch;
     if how == Announce::Never {
-        event::append(entry, account, None)?;
+        event::append(&entry, account, None)?;
     } else if is_for_relay() {
-        event::append(entry, account, Some(Left { channel, batched }))?;
+        event::append(&entry, account, Some(Left { channel, batched }))?;
         note_left();
     } else {
-        let number = event::append(entry, account, None)?;
+        let number = event::append(&entry, account, None)?;
         announce(number, entry, batched, channel);
     }
     Ok(())
@@ -86,29 +115,12 @@ fn note_left() {
     LEFT.set(Some(LEFT.get().map_or(here, |outermost| outermost.min(here))));
 }
 
-/// Words entry `number` for when the transaction commits.
-fn announce(number: i64, entry: &Entry, batched: bool, channel: &Rc<str>) {
+/// Keeps entry `number` for when the transaction commits.
+fn announce(number: i64, entry: Entry, batched: bool, channel: &Rc<str>) {
     // Before the same change can come again there is another one: every second turn tells them apart.
-    let turn = turn(entry) / 2;
-    let subtransaction = current_subtransaction();
-    let waiting =
-        |json| Waiting { entry: number, channel: Rc::clone(channel), batched, payload: told_apart(json, turn), subtransaction };
-    let payloads = (0..entry.ids.len()).map(|i| Payload {
-        id: &entry.ids[i],
-        kind: entry.kind(i),
-        op: entry.change.op(),
-        deletion_type: entry.change.deletion_type(),
-        version: entry.versions.get(i).copied(),
-        restored: entry.change.is_restore(),
-        cursor: None,
-    });
-    WAITING.with_borrow_mut(|all| {
-        if batched {
-            all.extend(arrays(payloads, MOST_BYTES - SPARE).into_iter().map(waiting));
-        } else {
-            all.extend(payloads.map(|payload| waiting(payload.json(MOST_BYTES))));
-        }
-    });
+    let (turn, subtransaction) = (turn(&entry) / 2, current_subtransaction());
+    let waiting = Waiting { number, entry, channel: Rc::clone(channel), batched, turn, subtransaction };
+    WAITING.with_borrow_mut(|all| all.push(waiting));
 }
 
 /// What a batch leaves free, for `told_apart`.
@@ -127,20 +139,15 @@ fn turn(entry: &Entry) -> u64 {
 
 /// Hands everything to Postgres; called when the transaction is about to commit.
 pub fn send_all() {
-    for Waiting { channel, payload, .. } in WAITING.take() {
-        send(&channel, &payload);
-    }
+    WAITING.take().into_iter().for_each(|waiting| waiting.send());
 }
 
 /// Leaves everything to the relay; called when the transaction is about to be prepared.
 pub fn leave_all() {
     let waiting = WAITING.take();
     let mut entries: BTreeMap<Left, Vec<i64>> = BTreeMap::new();
-    for Waiting { entry, channel, batched, .. } in &waiting {
-        let entries = entries.entry(Left { channel, batched: *batched }).or_default();
-        if entries.last() != Some(entry) {
-            entries.push(*entry);
-        }
+    for Waiting { number, channel, batched, .. } in &waiting {
+        entries.entry(Left { channel, batched: *batched }).or_default().push(*number);
     }
     if !entries.is_empty() {
         with_snapshot(|| {

@@ -9,6 +9,7 @@ use super::notify::{self, SPARE};
 use super::payload::{MOST_BYTES, Payload, arrays, told_apart};
 use super::retention;
 use super::stream::{self, Event, Stream};
+use crate::backend::identity::c_string;
 use crate::backend::notify::send;
 use crate::backend::own_table::own_statements;
 use crate::error::{Error, Result};
@@ -125,7 +126,7 @@ fn send_all(events: &[Event]) {
     let said = events.chunk_by(are_said_together).flat_map(|events| words(events, with_cursors));
     for (turn, (channel, json)) in said.enumerate() {
         // Without cursors two may read the same, and Postgres would send them once.
-        send(channel, &told_apart(json, if with_cursors { 0 } else { turn as u64 }));
+        send(&c_string(channel), told_apart(json, if with_cursors { 0 } else { turn as u64 }));
     }
 }
 
