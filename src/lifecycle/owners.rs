@@ -65,13 +65,14 @@ pub fn owned_of(table: &Table, keys: &[Key], deletion: Option<i64>) -> Result<Ve
         let sources = match (table.bin(), deletion) {
             (None, _) => vec![live],
             (Some(bin), None) => {
-                let order = format!(" ORDER BY {}.{} DESC", table.alias(), bin.own.deletion.sql());
+                let order = format!(" ORDER BY {0}.{1} DESC, {0}.ctid DESC", table.alias(), bin.own.deletion.sql());
                 vec![live, from(&format!("{} AS {}", bin.sql(), table.alias()), "", &order)]
             }
             (Some(bin), Some(_)) => {
                 types.push(pg_sys::INT8OID);
                 let more = format!(" AND {}.{} OPERATOR(pg_catalog.=) ${}", table.alias(), bin.own.deletion.sql(), types.len());
-                vec![from(&format!("{} AS {}", bin.sql(), table.alias()), &more, "")]
+                let first = format!(" ORDER BY {}.ctid", table.alias());
+                vec![from(&format!("{} AS {}", bin.sql(), table.alias()), &more, &first)]
             }
         };
         // The expression sees the table under its own name, and nothing of ours that its columns could be confused with.

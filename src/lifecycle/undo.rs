@@ -32,6 +32,11 @@ enum UndoOutcome {
     Conflict(&'static str, Error),
 }
 
+/// Outcomes that a row has in either layout, and what is said of it.
+pub const ALREADY_LIVE: (&str, &str) = ("already_live", "it was restored since");
+pub const DELETED_LATER: (&str, &str) = ("deleted_later", "another deletion took it since");
+pub const PURGED: (&str, &str) = ("purged", "the record was purged, or is hidden from you");
+
 /// Rows that one statement of the deletion took from one table with one stamp.
 struct Part {
     table: Rc<Table>,
@@ -55,8 +60,8 @@ fn undo(
 > {
     let undo = || -> Result<Vec<Line>> {
         let deletion = deletion.ok_or_else(|| Error::invalid("deletion must not be NULL"))?;
-        let (mut parts, binned) = (parts_of(deletion)?, Binned::of(deletion)?);
-        if parts.is_empty() && binned.is_empty() {
+        let (mut parts, mut binned) = (parts_of(deletion)?, Binned::of(deletion)?);
+        if parts.is_empty() && binned.is_unknown() {
             return Err(no_such_deletion(deletion));
         }
         let rehearsed = dry_run.unwrap_or(false);
@@ -94,7 +99,7 @@ fn no_such_deletion(deletion: i64) -> Error {
         .hint("See tombstone.deletions; tombstone.restore() needs no log.")
 }
 
-fn undone_already(deletion: i64) -> Error {
+pub fn undone_already(deletion: i64) -> Error {
     Error::not_ready(format!("deletion {deletion} was undone already"))
         .detail("A deletion is undone once.")
         .hint("See undone_at in tombstone.deletions.")
@@ -141,7 +146,7 @@ impl Part {
         let held = hold::held_among(&self.table, &self.keys)?;
         for i in everything {
             self.outcomes[i] = match found.get(&i).map(|row| row.standing) {
-                None => UndoOutcome::Conflict("purged", Error::not_ready("the record was purged, or is hidden from you")),
+                None => UndoOutcome::Conflict(PURGED.0, Error::not_ready(PURGED.1)),
                 Some(Standing::Live) => UndoOutcome::AlreadyLive,
                 Some(Standing::Deleted(stamp)) if Some(stamp) != self.taken.stamp => UndoOutcome::DeletedLater,
                 Some(_) if held.contains(&self.keys[i].text) => {
@@ -200,8 +205,8 @@ impl Part {
             let (outcome, detail) = match &self.outcomes[i] {
                 UndoOutcome::Restored => ("restored", None),
                 UndoOutcome::RestoredRedacted => ("restored_redacted", Some("what redaction blanked is gone".to_string())),
-                UndoOutcome::AlreadyLive => ("already_live", Some("it was restored since".to_string())),
-                UndoOutcome::DeletedLater => ("deleted_later", Some("another deletion took it since".to_string())),
+                UndoOutcome::AlreadyLive => (ALREADY_LIVE.0, Some(ALREADY_LIVE.1.to_string())),
+                UndoOutcome::DeletedLater => (DELETED_LATER.0, Some(DELETED_LATER.1.to_string())),
                 UndoOutcome::Conflict(name, error) => (*name, Some(error.summary())),
             };
             let detail = [version, detail].into_iter().flatten().collect::<Vec<_>>().join(": ");

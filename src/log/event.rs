@@ -99,6 +99,15 @@ pub struct Taken {
     pub versions: Vec<i64>,
 }
 
+/// What a deletion took of one table, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Tally {
+    pub managed: i32,
+    /// As many as it took rows; some of them perhaps twice, where they were there again in between.
+    pub rows: u64,
+    pub redacted: bool,
+}
+
 thread_local! {
     static NOTED: Cell<u64> = const { Cell::new(0) };
 }
@@ -117,6 +126,21 @@ own_statements! {
          FROM known
          JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
          WHERE e.deletion = $1 AND e.op = 'delete' AND e.managed <> ALL ($2) ORDER BY e.seq";
+    TAKEN_OF(INT8, INT4) =
+        "SELECT ids, versions, cause = 'cascade' FROM tombstone.event
+         WHERE managed = $2 AND xid = (SELECT xid FROM tombstone.event WHERE seq = $1) AND deletion = $1 AND op = 'delete'
+         ORDER BY seq";
+    TALLIES(INT8) =
+        "WITH RECURSIVE known AS (
+             SELECT min(managed) AS managed FROM tombstone.event
+             UNION ALL
+             SELECT (SELECT min(e.managed) FROM tombstone.event e WHERE e.managed > known.managed)
+             FROM known WHERE known.managed IS NOT NULL
+         )
+         SELECT e.managed, sum(greatest(cardinality(e.ids), cardinality(e.versions)))::int8, bool_or(e.redacted)
+         FROM known
+         JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
+         WHERE e.deletion = $1 AND e.op = 'delete' GROUP BY e.managed";
     PURGED(INT4, TEXT) =
         "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1";
     LEAVE(INT8_ARRAY, TEXT, BOOL) = "UPDATE tombstone.event SET channel = $2, batched = $3 WHERE seq = ANY ($1)";
@@ -216,11 +240,7 @@ pub fn leave(entries: Vec<i64>, left: Left) -> Result<()> {
 /// What `deletion` took, in the order in which it took it; without what it took of the tables numbered `but_of`.
 pub fn taken_by(deletion: i64, but_of: Vec<i32>) -> Result<Vec<Taken>> {
     TAKEN.rows(&[deletion.into(), but_of.into()], |row| {
-        let versions: Vec<i64> = row.nullable(6)?.unwrap_or_default();
-        let mut ids: Vec<String> = row.get(5)?;
-        if ids.len() < versions.len() {
-            ids = vec![ids.concat(); versions.len()];
-        }
+        let (ids, versions) = one_for_each(row.get(5)?, row.nullable(6)?);
         Ok(Taken {
             managed: row.get(1)?,
             stamp: row.nullable::<TimestampWithTimeZone>(2)?.map(|at| at.into_inner()),
@@ -230,6 +250,33 @@ pub fn taken_by(deletion: i64, but_of: Vec<i32>) -> Result<Vec<Taken>> {
             versions,
         })
     })
+}
+
+/// How much `deletion` took of each table; nothing where the log knows of no such deletion, or no more. It knows one whole, or not.
+pub fn tallies(deletion: i64) -> Result<Vec<Tally>> {
+    TALLIES.rows(&[deletion.into()], |row| Ok(Tally { managed: row.get(1)?, rows: row.count(2)?, redacted: row.get(3)? }))
+}
+
+/// One row that a deletion took: its id, its version, and whether a foreign key did it.
+pub type TakenRow = (String, Option<i64>, bool);
+
+/// What `deletion` took of the table numbered `managed`, row by row.
+pub fn rows_taken_of(deletion: i64, managed: i32) -> Result<Vec<TakenRow>> {
+    let taken = TAKEN_OF.rows(&[deletion.into(), managed.into()], |row| {
+        let ((ids, versions), by_cascade) = (one_for_each(row.get(1)?, row.nullable(2)?), row.get(3)?);
+        let row = |(i, id)| (id, versions.get(i).copied(), by_cascade);
+        Ok(ids.into_iter().enumerate().map(row).collect::<Vec<TakenRow>>())
+    })?;
+    Ok(taken.into_iter().flatten().collect())
+}
+
+/// Ids and versions as an entry has them, as many of the ones as of the others.
+fn one_for_each(mut ids: Vec<String>, versions: Option<Vec<i64>>) -> (Vec<String>, Vec<i64>) {
+    let versions = versions.unwrap_or_default();
+    if ids.len() < versions.len() {
+        ids = vec![ids.concat(); versions.len()];
+    }
+    (ids, versions)
 }
 
 /// Whether `deletion` was undone.

@@ -87,6 +87,7 @@ struct Statements {
     archive: Statement,
     of_archive: Statement,
     parts: Statement,
+    primary_key: Statement,
 }
 
 thread_local! {
@@ -185,6 +186,12 @@ impl Statements {
                  CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid),
                      '^FOR VALUES FROM \\(''?(.*?)''?\\) TO \\(''?(.*?)''?\\)$')) AS b (bounds)
                  WHERE i.inhparent = $1 AND c.relpartbound IS NOT NULL ORDER BY c.oid",
+                [OIDOID],
+            ),
+            primary_key: Statement::new(
+                "SELECT a.attname::text FROM pg_catalog.pg_index i
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+                 WHERE i.indrelid = $1 AND i.indisprimary",
                 [OIDOID],
             ),
             announcing: Statement::new("SELECT FROM tombstone.managed WHERE notify <> 'none' LIMIT 1", []),
@@ -320,6 +327,12 @@ fn type_changed(relation: &Relation, column: &Column, wanted: &str) -> Error {
 pub fn archive_of(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
     let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
     with(|statements| Ok(statements.archive.rows(&[relation.into()], oid)?.into_iter().flatten().next()))
+}
+
+/// The names of the columns of the primary key of `relation`, in no order.
+pub fn primary_key_of(relation: pg_sys::Oid) -> Result<Vec<String>> {
+    let name = |row: &SpiHeapTupleData| Ok(row.get::<String>(1)?.unwrap_or_default());
+    with(|statements| statements.primary_key.rows(&[relation.into()], name))
 }
 
 /// The managed table whose bin is `relation`.

@@ -123,6 +123,24 @@ impl Bin {
         quote_qualified_identifier(&self.schema, &self.name)
     }
 
+    /// The columns that no two live rows have in common: the id, the version, and of a partitioned table, where those may not do, its
+    /// primary key. `None` where nothing is known to tell them apart.
+    pub fn identity_of(&self, table: &Table) -> Result<Option<Vec<Column>>> {
+        let mut columns: Vec<Column> = table.id.iter().chain(&table.version).cloned().collect();
+        if table.is_partitioned {
+            let names = catalog::primary_key_of(table.oid)?;
+            if names.is_empty() {
+                return Ok(None);
+            }
+            for column in self.stored.iter().filter(|column| names.contains(&column.name)) {
+                if columns.iter().all(|other| other.name != column.name) {
+                    columns.push(column.clone());
+                }
+            }
+        }
+        Ok(Some(columns))
+    }
+
     /// The partition that rows of this stamp belong in.
     pub fn part_of(&self, stamp: i64) -> Option<pg_sys::Oid> {
         let holds = |part: &&Part| part.bounds.is_some_and(|(from, to)| (from..to).contains(&stamp));

@@ -4,7 +4,7 @@
 use pgrx::pg_sys;
 
 use super::Archive;
-use super::revive::{self, Lot, Which};
+use super::revive::{self, Lot, Twice, Which};
 use crate::error::Result;
 use crate::lifecycle::cascade::{Referred, columns};
 use crate::lifecycle::layout::Follow;
@@ -22,10 +22,8 @@ impl Follow for Archive<'_> {
 
     fn restore_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<()> {
         for (deletion, keys) in self.fallen(key, parents, stamp)? {
-            revive::with_what_fell(
-                deletion,
-                Lot { table: self.table.shared()?, which: Which::Keys(keys), by_cascade: Some(true) },
-            )?;
+            let (table, which) = (self.table.shared()?, Which::Keys(keys));
+            revive::with_what_fell(deletion, Lot { table, which, twice: Twice::Last, by_cascade: Some(true) })?;
         }
         Ok(())
     }

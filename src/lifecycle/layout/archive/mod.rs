@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
-use self::revive::{Lot, Which};
+use self::revive::{Lot, Twice, Which};
 use super::due::{Due, counts_from, target};
 use super::sql::joined;
 use super::{Doors, DueRow, Fallen, Found, Lock, Standing, Summary, Upkeep, hard};
@@ -44,8 +44,8 @@ impl Doors for Archive<'_> {
     fn restore(&self, rows: &Rows, fallen: Fallen) -> Result<u64> {
         let mut restored = 0;
         for (deletion, keys) in self.deletions_of(rows, fallen)? {
-            let lot = Lot { table: self.table.shared()?, which: Which::Keys(keys), by_cascade: None };
-            restored += revive::with_what_fell(deletion, lot)?;
+            let (table, which) = (self.table.shared()?, Which::Keys(keys));
+            restored += revive::with_what_fell(deletion, Lot { table, which, twice: Twice::Last, by_cascade: None })?;
         }
         Ok(restored)
     }
@@ -64,6 +64,11 @@ impl Doors for Archive<'_> {
         // Row security hides rows of the table; there is no telling which of the bin's it would hide.
         if !row_security_binds(self.table.oid) {
             found.extend(self.table.as_owner(|| self.find_tombstones(rows, lock))?);
+        }
+        // Whose tombstone somebody was just restoring has been waited for, and is in the table now.
+        let known: HashSet<usize> = found.iter().map(|row| row.key).collect();
+        if lock != Lock::None && known.len() < rows.keys() {
+            found.extend(self.find_live(rows, lock)?.into_iter().filter(|row| !known.contains(&row.key)));
         }
         found.sort_by_key(|row| (row.key, row.version));
         Ok(found)

@@ -27,11 +27,22 @@ pub enum Which {
     Keys(Vec<Key>),
 }
 
+/// Which tombstones of a record that the deletion took more than once: it was there again in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Twice {
+    /// There is no such record.
+    None,
+    /// The first one, which is the record as it was before the deletion.
+    First,
+    Last,
+}
+
 /// Tombstones of one deletion in one bin.
 #[derive(Clone)]
 pub struct Lot {
     pub table: Rc<Table>,
     pub which: Which,
+    pub twice: Twice,
     /// Whether only those that a foreign key took, or only those that somebody deleted; `None`: all.
     pub by_cascade: Option<bool>,
 }
@@ -53,7 +64,7 @@ pub fn with_what_fell(deletion: i64, lot: Lot) -> Result<u64> {
             let mut fallen = fallen(deletion, &child, bin, key, &parents)?;
             fallen.retain(|key| !known.contains(&key.text));
             if !fallen.is_empty() {
-                lots.push(Lot { table: child, which: Which::Keys(fallen), by_cascade: Some(true) });
+                lots.push(Lot { table: child, which: Which::Keys(fallen), twice: Twice::Last, by_cascade: Some(true) });
             }
         }
     }
@@ -107,6 +118,7 @@ impl Lot {
             let is = if by_cascade { "=" } else { "<>" };
             condition += &format!(" AND t.{} OPERATOR(pg_catalog.{is}) 'cascade'", own.cause.sql());
         }
+        condition += &only(self.twice, &self.table, self.bin()?)?;
         Ok((from, condition, types, arguments))
     }
 
@@ -135,6 +147,27 @@ impl Lot {
         let row = self.table.as_owner(|| by_index(|| statement.first_row(&[deletion.into()])))?;
         Ok(row.and_then(|row| row.first().map(|stamp| stamp.value().cast_signed() as i64)).unwrap_or_default())
     }
+}
+
+/// That the row of the bin known as `t` is the first, or the last, that its deletion left of the record: more of a condition. A bin has
+/// them in the order in which they were deleted.
+pub fn only(twice: Twice, table: &Table, bin: &Bin) -> Result<String> {
+    let comes_before = match twice {
+        Twice::None => return Ok(String::new()),
+        Twice::First => "<",
+        Twice::Last => ">",
+    };
+    let Some(columns) = bin.identity_of(table)? else { return Ok(String::new()) };
+    let same = columns.iter().map(|column| {
+        let equals = column.type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
+        format!("o.{0} {equals} t.{0}", column.sql())
+    });
+    Ok(format!(
+        " AND NOT EXISTS (SELECT FROM {0} AS o WHERE {1} AND o.{2} OPERATOR(pg_catalog.=) t.{2} AND o.ctid OPERATOR(pg_catalog.{comes_before}) t.ctid)",
+        bin.sql(),
+        same.collect::<Vec<_>>().join(" AND "),
+        bin.own.deletion.sql(),
+    ))
 }
 
 /// What comes back into one table: the rows of each of its lots, one after the other.
