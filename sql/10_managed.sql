@@ -36,7 +36,7 @@ CREATE TABLE tombstone.managed (
     paused_by       text,
     archive         regclass UNIQUE,
     CONSTRAINT tombstones_are_somewhere CHECK (CASE layout WHEN 'archive' THEN archive IS NOT NULL AND deleted_at IS NULL
-                                                           ELSE archive IS NULL AND deleted_at IS NOT NULL END),
+                                                           ELSE deleted_at IS NOT NULL END),
     CONSTRAINT paused_by_somebody CHECK ((paused_at IS NULL) = (paused_by IS NULL)),
     CONSTRAINT age_counts_from_somewhere CHECK (expire_after IS NULL OR expire_from IS NOT NULL)
 );
@@ -66,7 +66,7 @@ COMMENT ON COLUMN tombstone.managed.purge_events IS 'Whether maintenance logs ea
 COMMENT ON COLUMN tombstone.managed.home IS 'The log beside which the table was managed or resumed; another one''s: it was restored from a dump, and waits for resume().';
 COMMENT ON COLUMN tombstone.managed.paused_at IS 'Since when pause() keeps expiry and purge away; NULL: it does not.';
 COMMENT ON COLUMN tombstone.managed.paused_by IS 'Who paused it.';
-COMMENT ON COLUMN tombstone.managed.archive IS 'Layout archive: the table beside it that holds its tombstones.';
+COMMENT ON COLUMN tombstone.managed.archive IS 'Layout archive: the table beside it that holds its tombstones. Layout in_place: the one that convert() is filling, if it is.';
 
 -- A table's OID changes on dump and restore; regclass is dumped by name, and the number stays.
 SELECT pg_catalog.pg_extension_config_dump('tombstone.managed', '');
@@ -127,6 +127,6 @@ COMMENT ON COLUMN tombstone.tables.truncate IS 'What TRUNCATE does: archive the 
 COMMENT ON COLUMN tombstone.tables.purge_events IS 'Whether maintenance logs each record it purges: record, or none.';
 COMMENT ON COLUMN tombstone.tables.paused IS 'Whether expiry, purge and watchers leave it alone.';
 COMMENT ON COLUMN tombstone.tables.why_paused IS 'Who paused it and when, or that it came with a dump.';
-COMMENT ON COLUMN tombstone.tables.archive IS 'Layout archive: the table that holds its tombstones, readable by the table''s owner.';
+COMMENT ON COLUMN tombstone.tables.archive IS 'Layout archive: the table that holds its tombstones, readable by the table''s owner. Layout in_place: the one that convert() is filling.';
 
 GRANT SELECT ON tombstone.tables TO PUBLIC;

@@ -34,3 +34,8 @@ CREATE FUNCTION tombstone.unmanage(relation regclass, discard boolean DEFAULT fa
     LANGUAGE c AS 'MODULE_PATHNAME', 'unmanage_wrapper';
 COMMENT ON FUNCTION tombstone.unmanage IS
     'Ends the management of a table you own. Layout archive: what was deleted stays in <table>_tombstone, a table like any other then. Layout in_place: refuses while tombstones remain, unless discard is true: then their rows are deleted. Refuses while a record is on hold.';
+
+CREATE PROCEDURE tombstone.convert(relation regclass, layout text)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'convert_wrapper';
+COMMENT ON PROCEDURE tombstone.convert IS
+    'Moves the tombstones of a managed table you own to where the other layout has them: deletions, undo, holds and cursors stay what they are, and no trigger fires. archive: copies batch by batch, and changes the layout in one last short transaction; broken off, the next CALL goes on. in_place: in one transaction; needs the column deleted_at, and ends a conversion to archive that is under way. Tables that are tied to it by ON DELETE CASCADE are converted with it. Not inside a transaction block.';

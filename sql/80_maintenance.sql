@@ -5,7 +5,7 @@ CREATE TABLE tombstone.run (
     run           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     managed       integer     NOT NULL,
-    action        text        NOT NULL CHECK (action IN ('expire', 'purge', 'watch', 'reconcile')),
+    action        text        NOT NULL CHECK (action IN ('expire', 'purge', 'watch', 'reconcile', 'convert')),
     pid           integer,
     backend_start timestamptz,
     due           bigint      NOT NULL CHECK (due >= 0),
@@ -28,7 +28,7 @@ COMMENT ON TABLE tombstone.run IS
 COMMENT ON COLUMN tombstone.run.run IS 'Order of beginning.';
 COMMENT ON COLUMN tombstone.run.at IS 'When it began.';
 COMMENT ON COLUMN tombstone.run.managed IS 'The managed table, as numbered in tombstone.managed.';
-COMMENT ON COLUMN tombstone.run.action IS 'expire; purge; watch, a pass of a watcher; reconcile, of records named by hand or asked about by an outside client.';
+COMMENT ON COLUMN tombstone.run.action IS 'expire; purge; watch, a pass of a watcher; reconcile, of records named by hand or asked about by an outside client; convert, tombstones on their way to another layout.';
 COMMENT ON COLUMN tombstone.run.pid IS 'The process; NULL: none is at it, and it waits for one, or for an outside client''s answers.';
 COMMENT ON COLUMN tombstone.run.backend_start IS 'When that process began: process numbers come again.';
 COMMENT ON COLUMN tombstone.run.due IS 'Records that were due when it looked; of a watcher, those it is to ask about.';

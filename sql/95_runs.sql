@@ -37,7 +37,7 @@ COMMENT ON VIEW tombstone.runs IS
 COMMENT ON COLUMN tombstone.runs.run IS 'Order of beginning.';
 COMMENT ON COLUMN tombstone.runs.at IS 'When it began.';
 COMMENT ON COLUMN tombstone.runs.relation IS 'The managed table.';
-COMMENT ON COLUMN tombstone.runs.action IS 'expire, purge, watch or reconcile.';
+COMMENT ON COLUMN tombstone.runs.action IS 'expire, purge, watch, reconcile or convert.';
 COMMENT ON COLUMN tombstone.runs.records IS 'Records taken, without what their cascades took along; of a watcher, those soft-deleted.';
 COMMENT ON COLUMN tombstone.runs.duration IS 'How long it took, or has taken so far.';
 COMMENT ON COLUMN tombstone.runs.outcome IS 'running; waiting, for the next call or for answers; done; ended (paused, unmanaged, out of time); refused (max_purge, max_missing); failed; interrupted (cancelled, or its process is gone).';

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod database;
+pub mod erase;
 pub mod executor;
 pub mod expression;
 pub mod extension;

@@ -12,6 +12,7 @@ use pgrx::{FromDatum, IntoDatum};
 use super::identity::acting_as;
 use super::query::Statement;
 use super::relation::keeper;
+use super::transaction::with_snapshot;
 use crate::error::{Error, Result};
 
 /// The types of parameters, as `own_statements!` calls them.
@@ -81,6 +82,11 @@ impl OwnStatement {
         };
         self.with(|statement| statement.scan_rows(arguments, FETCH, take))?;
         Ok(rows)
+    }
+
+    /// Reads rows of what is committed by now, a few at a time, until `read` breaks off. Reads only.
+    pub fn scan(&self, arguments: &[DatumWithOid], mut read: impl FnMut(OwnRow) -> Result<ControlFlow<()>>) -> Result<()> {
+        with_snapshot(|| self.with(|statement| statement.scan_rows(arguments, FETCH, |row| read(OwnRow(row))).map(drop)))
     }
 
     fn with<T>(&self, act: impl FnOnce(&Statement) -> Result<T>) -> Result<T> {

@@ -2,7 +2,8 @@
 
 use pgrx::pg_sys;
 
-use super::transaction::commit_and_begin;
+use super::subtransaction::attempt_for_now;
+use super::transaction::{commit_and_begin, with_memory, with_snapshot};
 use crate::error::{Error, Result};
 
 /// Runs `act`, which may commit (`transaction::commit_and_begin`), beginning with a transaction of its own; 25001 where the
@@ -30,4 +31,11 @@ pub unsafe fn committing<T>(call: pg_sys::FunctionCallInfo, act: impl FnOnce() -
     // SAFETY: as above.
     unsafe { pg_sys::SPI_finish() };
     Ok(value)
+}
+
+/// Runs `act`, inside `committing`, in a transaction of its own; commits what it did unless it fails, with whatever error.
+pub fn transaction<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let outcome = with_memory(|| attempt_for_now(|| with_snapshot(act)));
+    commit_and_begin();
+    outcome
 }

@@ -2,6 +2,7 @@
 //! `tombstone.undone`: which deletions were undone. Nobody else writes these two.
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::{IntoDatum, pg_sys};
@@ -108,6 +109,21 @@ pub struct Tally {
     pub redacted: bool,
 }
 
+/// A soft delete as read back, on the way to an archive.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The transaction, and the number of the entry: its place among the table's.
+    pub place: (String, i64),
+    pub deletion: i64,
+    pub stamp: i64,
+    pub ids: Vec<String>,
+    /// Parallel to `ids`; empty where the table has no versions.
+    pub versions: Vec<i64>,
+    pub actor: String,
+    pub cause: String,
+    pub reason: Option<String>,
+}
+
 thread_local! {
     static NOTED: Cell<u64> = const { Cell::new(0) };
 }
@@ -141,6 +157,12 @@ own_statements! {
          FROM known
          JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
          WHERE e.deletion = $1 AND e.op = 'delete' GROUP BY e.managed";
+    // The newest transactions first, down to the one named; below a place, if one is named.
+    TOLD(INT4, TEXT, TEXT, INT8) =
+        "SELECT xid::text, seq, deletion, deleted_at, ids, versions, actor, cause, reason FROM tombstone.event
+         WHERE managed = $1 AND xid >= $2::xid8 AND deletion_type = 'soft'
+           AND CASE WHEN $3 IS NULL THEN true ELSE (xid, seq) < ($3::xid8, $4) END
+         ORDER BY xid DESC, seq DESC";
     PURGED(INT4, TEXT) =
         "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1";
     LEAVE(INT8_ARRAY, TEXT, BOOL) = "UPDATE tombstone.event SET channel = $2, batched = $3 WHERE seq = ANY ($1)";
@@ -277,6 +299,30 @@ fn one_for_each(mut ids: Vec<String>, versions: Option<Vec<i64>>) -> (Vec<String
         ids = vec![ids.concat(); versions.len()];
     }
     (ids, versions)
+}
+
+/// Soft deletes of the table numbered `managed`, in transactions from `since` on: the newest first, below `before`, until they name
+/// `most` records. Sees what is committed by now.
+pub fn soft_deletes(managed: i32, since: &str, before: Option<&(String, i64)>, most: usize) -> Result<Vec<Told>> {
+    let (mut told, mut records) = (Vec::new(), 0);
+    let before = [before.map(|(xid, _)| xid.as_str()).into(), before.map(|(_, seq)| *seq).into()];
+    let [xid, seq] = before;
+    TOLD.scan(&[managed.into(), since.into(), xid, seq], |row| {
+        let (ids, versions) = one_for_each(row.get(5)?, row.nullable(6)?);
+        records += ids.len();
+        told.push(Told {
+            place: (row.get(1)?, row.get(2)?),
+            deletion: row.get(3)?,
+            stamp: row.get::<TimestampWithTimeZone>(4)?.into_inner(),
+            ids,
+            versions,
+            actor: row.get(7)?,
+            cause: row.get(8)?,
+            reason: row.nullable(9)?,
+        });
+        Ok(if records < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(told)
 }
 
 /// Whether `deletion` was undone.

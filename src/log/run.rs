@@ -37,6 +37,7 @@ own_statements! {
     RELEASE(INT8_ARRAY) =
         "UPDATE tombstone.run SET pid = NULL, backend_start = NULL WHERE run = ANY ($1) AND ended IS NULL";
     NOTE(INT4, TEXT, INT8, TEXT, TEXT) = insert("due, ended, outcome, detail", "$3, clock_timestamp(), $4, $5");
+    EXPECT(INT8, INT8) = "UPDATE tombstone.run SET due = $2 WHERE run = $1";
     COUNT(INT8, INT8) = "UPDATE tombstone.run SET records = records + $2 WHERE run = $1";
     END(INT8_ARRAY, TEXT, TEXT) =
         "UPDATE tombstone.run SET ended = clock_timestamp(), outcome = $2, detail = $3 WHERE run = ANY ($1) AND ended IS NULL";
@@ -45,7 +46,11 @@ own_statements! {
          WHERE managed = $1 AND action = $2 AND ended IS NULL RETURNING run";
     INTERRUPTED() =
         "UPDATE tombstone.run r SET ended = clock_timestamp(), outcome = 'interrupted', detail = 'its process is gone'
-         WHERE r.ended IS NULL AND r.action IN ('expire', 'purge') AND NOT EXISTS (
+         WHERE r.ended IS NULL AND r.action IN ('expire', 'purge', 'convert') AND NOT EXISTS (
+             SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start)";
+    AT_IT(INT4, TEXT) =
+        "SELECT r.pid FROM tombstone.run r
+         WHERE r.managed = $1 AND r.action = $2 AND r.ended IS NULL AND r.pid <> pg_backend_pid() AND EXISTS (
              SELECT FROM pg_stat_get_activity(r.pid) a WHERE a.backend_start = r.backend_start)";
     FAILURES() =
         "SELECT managed, action, count(*), min(clock_timestamp() - ended)
@@ -98,6 +103,11 @@ impl Run {
         release(vec![self.number])
     }
 
+    /// Says how many rows it has found, where it could not know as it began.
+    pub fn expect(&self, due: u64) -> Result<()> {
+        EXPECT.run(&[self.number.into(), (due as i64).into()])
+    }
+
     /// Counts `taken` rows more.
     pub fn count(&self, taken: u64) -> Result<()> {
         if taken == 0 {
@@ -125,6 +135,11 @@ pub fn end(runs: Vec<i64>, outcome: &str, detail: &str) -> Result<()> {
 /// Ends what runs of `action` the table has under way, because of `why`; returns their numbers.
 pub fn close(managed: i32, action: &str, why: &str) -> Result<Vec<i64>> {
     CLOSE.rows(&[managed.into(), action.into(), why.into()], |row| row.get(1))
+}
+
+/// The process, other than this one, that is at a run of `action` of the table, if there is one.
+pub fn at_it(managed: i32, action: &str) -> Result<Option<i32>> {
+    AT_IT.first(&[managed.into(), action.into()], |row| row.get(1))
 }
 
 /// Notes that `action` could not even begin.

@@ -134,6 +134,12 @@ pub fn refuse_used_names(table: &Relation, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Drops a bin that no table calls its archive any more.
+pub fn discard(bin: pg_sys::Oid) -> Result<()> {
+    let Some(bin) = catalog::relation(bin)? else { return Ok(()) };
+    run_as(bin.owner, &[format!("DROP TABLE {}", qualified(&bin.schema, &bin.name))])
+}
+
 /// Runs definitions in the name of `owner`.
 pub fn run_as(owner: pg_sys::Oid, commands: &[String]) -> Result<()> {
     altering::ourselves(|| acting_as(owner, || commands.iter().try_for_each(|command| Ok(Spi::run(command)?))))

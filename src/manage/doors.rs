@@ -182,7 +182,9 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
         }
         triggers::detach(number, &relation, None, options.follows_creates())?;
         forget_all(relation.oid)?;
-        catalog::delete(relation.oid)
+        let half_filled = catalog::bin_of(relation.oid)?;
+        catalog::delete(relation.oid)?;
+        half_filled.map_or(Ok(()), bin::discard)
     };
     end().map_err(Into::into)
 }
@@ -219,7 +221,7 @@ fn names(array: AnyArray) -> Result<Vec<String>> {
 }
 
 /// The table, locked for what is to be done to it, provided that the caller owns it.
-fn owned(relation: Option<pg_sys::Oid>, what_for: LockFor) -> Result<Relation> {
+pub fn owned(relation: Option<pg_sys::Oid>, what_for: LockFor) -> Result<Relation> {
     let Some(oid) = relation else { return Err(Error::invalid("relation must not be NULL")) };
     let gone = || Error::undefined(format!("there is no table {}", oid.to_u32()));
     let found = catalog::relation(oid)?.ok_or_else(gone)?;
@@ -313,7 +315,7 @@ fn tombstones(relation: &Relation, options: &Options) -> Result<i64> {
 }
 
 /// Every session forgets `relation`, and the other managed tables too: foreign keys may tie them to it.
-fn forget_all(relation: pg_sys::Oid) -> Result<()> {
+pub fn forget_all(relation: pg_sys::Oid) -> Result<()> {
     for managed in catalog::all()? {
         invalidation::forget(managed.relation);
     }

@@ -36,7 +36,7 @@ thread_local! {
 
 /// Brings the bin of `table` in line with it: its owner, its name and schema, its columns and their types.
 pub fn follow(table: pg_sys::Oid) -> Result<()> {
-    let Some(archive) = catalog::archive_of(table)? else { return Ok(()) };
+    let Some(archive) = catalog::bin_of(table)? else { return Ok(()) };
     let (Some(table), Some(bin)) = (catalog::relation(table)?, catalog::relation(archive)?) else { return Ok(()) };
     follow_owner(&table, archive)?;
     let is_renamed = follow_name(&table, archive)?;
@@ -53,7 +53,7 @@ pub fn follow(table: pg_sys::Oid) -> Result<()> {
 
 /// A column that is gone from `table` goes from its bin, too: data one wants gone is gone.
 pub fn forget_column(table: pg_sys::Oid, column: &str) -> Result<()> {
-    let Some(archive) = catalog::archive_of(table)? else { return Ok(()) };
+    let Some(archive) = catalog::bin_of(table)? else { return Ok(()) };
     let (Some(table), Some(bin)) = (catalog::relation(table)?, catalog::relation(archive)?) else { return Ok(()) };
     let (title, column) = (qualified(&bin.schema, &bin.name), ident(column));
     run_as(table.owner, &[format!("ALTER TABLE {title} DROP COLUMN IF EXISTS {column}")])?;

@@ -14,6 +14,7 @@ use crate::backend::query::Statement;
 use crate::backend::relation::{keeper, own, owner_of};
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
+use crate::table::options::ARCHIVE;
 use crate::table::triggers::{BIN_GUARD, GUARD};
 use crate::table::{by_oid, catalog, name_of};
 
@@ -48,7 +49,7 @@ thread_local! {
         [pg_sys::TEXTOID],
     )));
     static LEFT: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT o.object_identity, m.archive::pg_catalog.oid FROM pg_catalog.pg_event_trigger_dropped_objects() o
+        "SELECT o.object_identity, m.archive::pg_catalog.oid, m.layout FROM pg_catalog.pg_event_trigger_dropped_objects() o
          JOIN tombstone.managed m ON m.relation = o.objid
          JOIN pg_catalog.pg_class c ON c.oid = m.archive
          WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0",
@@ -100,10 +101,13 @@ fn forget_dropped() -> Result<()> {
             .hint("See tombstone.holds; tombstone.release() ends a hold."));
     }
     keep_bins()?;
-    let left = |row: &SpiHeapTupleData| Ok(row.get::<String>(1)?.zip(row.get::<pg_sys::Oid>(2)?));
+    let left = |row: &SpiHeapTupleData| {
+        let is_archive = row.get::<String>(3)?.as_deref() == Some(ARCHIVE);
+        Ok(row.get::<String>(1)?.zip(row.get::<pg_sys::Oid>(2)?).map(|(table, bin)| (table, bin, is_archive)))
+    };
     let left = LEFT.with(|statement| statement.rows(&[], left))?;
     FORGET.with(|statement| statement.execute(&[DatumWithOid::from(tables)]))?;
-    left.into_iter().flatten().try_for_each(|(table, archive)| part_with(&table, archive))
+    left.into_iter().flatten().try_for_each(|(table, bin, is_archive)| part_with(&table, bin, is_archive))
 }
 
 /// A bin stays while its table is managed, and so do the tombstones on hold.
@@ -119,10 +123,10 @@ fn keep_bins() -> Result<()> {
     tables.into_iter().flatten().try_for_each(|table| hold::refuse_lost(&*by_oid(table)?))
 }
 
-/// A table is gone; its bin goes with it where DROP TABLE said CASCADE, and stays otherwise.
-fn part_with(table: &str, archive: pg_sys::Oid) -> Result<()> {
+/// A table is gone; its bin goes with it where DROP TABLE said CASCADE, or where it holds but copies, and stays otherwise.
+fn part_with(table: &str, archive: pg_sys::Oid, is_archive: bool) -> Result<()> {
     let bin = catalog::title(archive);
-    if !executor::drops_with_cascade() {
+    if is_archive && !executor::drops_with_cascade() {
         notice!("what was deleted from {table} stays in {bin}");
         return Ok(());
     }

@@ -2,6 +2,7 @@
 //! attach, and the event triggers that follow their tables. Writes the definitions of managed tables, in their owners' names; the catalog row through `table`.
 
 mod bin;
+mod convert;
 mod doors;
 mod drift;
 mod drop;

@@ -38,7 +38,7 @@ unsafe fn before(statement: *mut pg_sys::AlterTableStmt, text: *const c_char) ->
         if own(c"managed") == pg_sys::InvalidOid || !has_privileges_of(caller(), owner_of(table)) {
             return Ok(()); // Postgres refuses it, or it is none of ours
         }
-        let Some(archive) = catalog::archive_of(table)? else { return Ok(()) };
+        let Some(archive) = catalog::bin_of(table)? else { return Ok(()) };
         // The table first, as everybody else locks them.
         lock(table, LockFor::Ending);
         let (Some(table), Some(bin)) = (catalog::relation(table)?, catalog::relation(archive)?) else { return Ok(()) };

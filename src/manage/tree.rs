@@ -22,8 +22,8 @@ pub struct Reaching {
     /// As declared.
     pub action: &'static str,
     /// The layout of the child, and of the parent, where it is managed.
-    child_layout: Option<String>,
-    parent_layout: Option<String>,
+    pub child_layout: Option<String>,
+    pub parent_layout: Option<String>,
     /// Whether this transaction has made it.
     is_new: bool,
 }

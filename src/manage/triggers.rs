@@ -131,6 +131,36 @@ pub fn follow_creates(relation: &Relation, all_events: bool) -> Result<()> {
     if all_events { create(relation, &WITH_ALL_EVENTS) } else { drop_if_exists(relation, &WITH_ALL_EVENTS) }
 }
 
+/// For where tombstones have moved from the table to its bin, which is full: the triggers that they want there, and those of the table
+/// as an archive has them.
+pub fn attach_archive(number: i32, relation: &Relation, bin: &Relation) -> Result<()> {
+    ARCHIVED.iter().try_for_each(|trigger| create(relation, trigger))?;
+    OF_BIN.iter().try_for_each(|trigger| create(bin, trigger))?;
+    guards_fire(number, relation.oid, "ALWAYS ")?;
+    guard_bin(bin.oid)
+}
+
+/// The same for where they have moved back, and the bin is about to go.
+pub fn detach_archive(number: i32, relation: &Relation, bin: &Relation) -> Result<()> {
+    OF_BIN.iter().try_for_each(|trigger| drop_if_exists(bin, trigger))?;
+    ARCHIVED.iter().try_for_each(|trigger| drop_if_exists(relation, trigger))?;
+    IN_PLACE.iter().try_for_each(|trigger| create(relation, trigger))?;
+    guards_fire(number, relation.oid, "")
+}
+
+/// Of the guards on partitions: whether they fire for sessions alone, or ALWAYS.
+fn guards_fire(number: i32, root: pg_sys::Oid, when: &str) -> Result<()> {
+    let guard = guard(number);
+    let enable = |(partition, owner): (String, pg_sys::Oid)| run_as(owner, &format!("ALTER TABLE {partition} ENABLE {when}TRIGGER {guard}"));
+    partitions(root, true, &guard)?.into_iter().try_for_each(enable)
+}
+
+/// A bin that is being filled is nothing to guard: what it holds are copies.
+pub fn unguard_bin(bin: pg_sys::Oid) -> Result<()> {
+    let drop = |(partition, owner): (String, pg_sys::Oid)| run_as(owner, &format!("DROP TRIGGER {BIN_GUARD} ON {partition}"));
+    partitions(bin, true, BIN_GUARD)?.into_iter().try_for_each(drop)
+}
+
 fn create(relation: &Relation, trigger: &Trigger) -> Result<()> {
     let (table, name) = (qualified(&relation.schema, &relation.name), ident(trigger.name));
     let Trigger { event, level, function, .. } = trigger;
@@ -189,11 +219,8 @@ fn guard_partitions(number: i32, root: pg_sys::Oid, archived: bool) -> Result<()
     for (partition, owner) in partitions(root, false, &guard)? {
         let event = format!("BEFORE TRUNCATE ON {partition} FOR EACH STATEMENT");
         run_as(owner, &format!("CREATE TRIGGER {guard} {event} EXECUTE FUNCTION tombstone.on_truncate()"))?;
-        if archived {
-            run_as(owner, &format!("ALTER TABLE {partition} ENABLE ALWAYS TRIGGER {guard}"))?;
-        }
     }
-    Ok(())
+    if archived { guards_fire(number, root, "ALWAYS ") } else { Ok(()) }
 }
 
 /// The partitions of `root`, at every level, that have the guard or have it not; and the owner of each.

@@ -12,7 +12,7 @@ use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Attribute, Relation};
 use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, PURGE_EVENTS};
-use crate::table::{Announce, ColumnType, Truncate};
+use crate::table::{Announce, Column, ColumnType, Truncate};
 
 /// The options made whole and found good, or the first thing wrong with them.
 pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
@@ -156,6 +156,25 @@ fn id_columns(relation: &Relation, options: &Options) -> Result<Vec<String>> {
             .hint("Add a primary key or a unique index on these columns, or name the version column."));
     }
     Ok(id)
+}
+
+/// The columns that tell the rows of a managed table apart: its id and version, and where these are taken at their word (in a
+/// partitioned table) those of its primary key besides. 0A000 where there is none.
+pub fn telling_apart(relation: &Relation, id: &[Column], version: Option<&Column>) -> Result<Vec<Column>> {
+    let mut columns: Vec<Column> = id.iter().chain(version).cloned().collect();
+    if relation.kind != 'p' {
+        return Ok(columns);
+    }
+    let primary = unique_keys(relation)?.into_iter().find(|key| key.primary).ok_or_else(|| {
+        Error::unsupported(format!("nothing tells the rows of partitioned table {} apart", relation.title()))
+            .hint("Add a primary key.")
+    })?;
+    for name in primary.columns {
+        if !columns.iter().any(|column| column.name == name) {
+            columns.push(existing(relation, "id", &name)?.column.clone());
+        }
+    }
+    Ok(columns)
 }
 
 struct UniqueKey {

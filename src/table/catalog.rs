@@ -85,6 +85,8 @@ struct Statements {
     rename_holds: Statement,
     announcing: Statement,
     archive: Statement,
+    bin: Statement,
+    set_bin: Statement,
     of_archive: Statement,
     parts: Statement,
     primary_key: Statement,
@@ -104,7 +106,7 @@ impl Statements {
             ),
             by_number: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE managed = $1", [INT4OID]),
             numbers: Statement::new(
-                "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention, m.archive IS NOT NULL FROM tombstone.managed m
+                "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention, m.layout = 'archive' FROM tombstone.managed m
                  JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed",
                 [],
             ),
@@ -176,8 +178,10 @@ impl Statements {
                 [INT4OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             holds: Statement::new("SELECT pg_catalog.count(*)::pg_catalog.text FROM tombstone.held WHERE managed = $1", [INT4OID]),
-            archive: Statement::new("SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND archive IS NOT NULL", [OIDOID]),
-            of_archive: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE archive = $1", [OIDOID]),
+            archive: Statement::new("SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND layout = 'archive'", [OIDOID]),
+            bin: Statement::new("SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND archive IS NOT NULL", [OIDOID]),
+            set_bin: Statement::new("UPDATE tombstone.managed SET archive = $2::regclass WHERE relation = $1", [OIDOID, OIDOID]),
+            of_archive: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE archive = $1 AND layout = 'archive'", [OIDOID]),
             // A partition's bounds, as their text says: it has been written, and is read, under the same settings.
             parts: Statement::new(
                 "SELECT c.oid, (b.bounds)[1]::timestamptz, (b.bounds)[2]::timestamptz
@@ -335,7 +339,18 @@ pub fn primary_key_of(relation: pg_sys::Oid) -> Result<Vec<String>> {
     with(|statements| statements.primary_key.rows(&[relation.into()], name))
 }
 
-/// The managed table whose bin is `relation`.
+/// The same, also of a table whose bin is being filled: its layout is in_place still, and convert() is under way.
+pub fn bin_of(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
+    let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
+    with(|statements| Ok(statements.bin.rows(&[relation.into()], oid)?.into_iter().flatten().next()))
+}
+
+/// Says that `bin` is, or is to be, the archive of a managed table; or that it has none.
+pub fn set_bin(relation: pg_sys::Oid, bin: Option<pg_sys::Oid>) -> Result<()> {
+    with(|statements| statements.set_bin.execute(&[relation.into(), bin.into()]).map(drop))
+}
+
+/// The managed table whose bin is `relation`; not while it is being filled.
 pub fn table_of_archive(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
     let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
     with(|statements| Ok(statements.of_archive.rows(&[relation.into()], oid)?.into_iter().flatten().next()))

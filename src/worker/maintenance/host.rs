@@ -6,8 +6,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use crate::backend::subtransaction::attempt_for_now;
-use crate::backend::transaction::{commit_and_begin, with_memory, with_snapshot};
-use crate::backend::{process, timeout};
+use crate::backend::transaction::commit_and_begin;
+use crate::backend::{procedure, process, timeout};
 use crate::error::Result;
 
 /// No table keeps a worker from the others for longer: an expression without end least of all.
@@ -35,11 +35,7 @@ impl Host {
     pub fn transaction_of_any_length<T>(self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         match self {
             Host::Worker => process::transaction(act),
-            Host::Session => {
-                let outcome = with_memory(|| attempt_for_now(|| with_snapshot(act)));
-                commit_and_begin();
-                outcome
-            }
+            Host::Session => procedure::transaction(act),
         }
     }
 

@@ -1,0 +1,328 @@
+//! To an archive. A short transaction makes the bins, and says so in `tombstone.managed`: from then on the tables are being converted,
+//! whatever becomes of this session, and the next CALL goes on. Batches copy the tombstones, those that the log knows of first. The
+//! last transaction has the tables to itself: it makes the copies right, takes the tombstones out of the tables, and changes the layout.
+
+use std::collections::VecDeque;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::copying::{Copying, Unknown, stamp_of};
+use super::group::{self, Member};
+use super::references::refuse_dangling;
+use super::{counted, in_our_settings, tell_truncate};
+use crate::backend::procedure::transaction;
+use crate::backend::relation::{LockFor, draw};
+use crate::backend::snapshot;
+use crate::backend::spool::{Spool, Taken};
+use crate::backend::transaction::with_snapshot;
+use crate::error::{Error, Result};
+use crate::lifecycle::layout::DueRow;
+use crate::log::event;
+use crate::log::run::{self, Run};
+use crate::manage::doors::forget_all;
+use crate::manage::{bin, tree, triggers, validate};
+use crate::table::catalog;
+use crate::table::options::{ARCHIVE, Options};
+
+/// What a run is called.
+const ACTION: &str = "convert";
+/// A transaction copies about so many tombstones.
+const BATCH: usize = 5000;
+/// What came since is copied before the tables are locked, as long as it is more than a batch; so often at most.
+const ROUNDS: usize = 5;
+/// Every transaction is of this one, or later.
+const BEGINNING: &str = "0";
+
+/// A table on its way.
+struct Begun {
+    table: pg_sys::Oid,
+    number: i32,
+    run: Run,
+}
+
+pub fn run(table: pg_sys::Oid) -> Result<()> {
+    if !transaction(|| in_our_settings(|| is_to_be_done(table)))? {
+        return Ok(());
+    }
+    let begun = transaction(|| in_our_settings(|| begin(table)))?;
+    let Err(error) = carry_out(table, &begun) else { return Ok(()) };
+    let outcome = if error.is_cancellation() { "interrupted" } else { "failed" };
+    let end = || begun.iter().try_for_each(|begun| begun.run.end(outcome, Some(&error.summary())).map(drop));
+    transaction(end)?;
+    Err(error)
+}
+
+/// Whether there is anything to do, and nothing known by now that would be in its way: it would be a pity to find out in the end.
+fn is_to_be_done(table: pg_sys::Oid) -> Result<bool> {
+    let members = group::locked(&group::below(table)?, table, LockFor::Reading)?;
+    if members.iter().any(|member| member.relation.oid == table && member.is_archived()) {
+        notice!("table {} has layout archive already", catalog::title(table));
+        return Ok(false);
+    }
+    refuse_dangling(&members)?;
+    Ok(true)
+}
+
+/// Makes the bins that are not there yet. Nothing is read here that takes long: who writes to the tables waits.
+fn begin(table: pg_sys::Oid) -> Result<Vec<Begun>> {
+    let members = group::locked(&group::below(table)?, table, LockFor::Configuring)?;
+    for member in &members {
+        if member.is_archived() {
+            return Err(Error::changed(format!("table {} was converted by another session", member.relation.title())));
+        }
+        if let Some(process) = run::at_it(member.number, ACTION)? {
+            return Err(Error::not_ready(format!("table {} is being converted by process {process}", member.relation.title()))
+                .hint("Wait for it, or end it with pg_cancel_backend(): the next CALL goes on."));
+        }
+    }
+    let others = group::others(&members, table);
+    if !others.is_empty() {
+        notice!("converted together with {}: {others}, by ON DELETE CASCADE", catalog::title(table));
+    }
+    for member in &members {
+        let options = archived(member)?;
+        if member.bin.is_none() {
+            let bin = bin::create(&member.relation, &options)?;
+            triggers::unguard_bin(bin)?;
+            catalog::set_bin(member.relation.oid, Some(bin))?;
+        }
+        tree::unmanaged(member.relation.oid)?.iter().for_each(tree::warn_of);
+    }
+    forget_all(table)?;
+    let begin = |member: &Member| {
+        run::close(member.number, ACTION, "its process is gone")?;
+        let run = Run::begin(member.number, ACTION, 0)?;
+        Ok(Begun { table: member.relation.oid, number: member.number, run })
+    };
+    members.iter().map(begin).collect()
+}
+
+/// The options of a table once it is archived.
+fn archived(member: &Member) -> Result<Options> {
+    let before = member.options.clone();
+    // What empties the table of its tombstones there is said of what is live here.
+    let truncate = before.truncate.clone().filter(|truncate| truncate == "refuse");
+    let options = Options { layout: Some(ARCHIVE.into()), deleted_at: None, truncate, ..before };
+    validate::complete(&member.relation, options)
+}
+
+fn carry_out(table: pg_sys::Oid, begun: &[Begun]) -> Result<()> {
+    for Begun { table, run, .. } in begun {
+        transaction(|| in_our_settings(|| run.expect(Copying::of(*table)?.left()?)))?;
+    }
+    let mut since = BEGINNING.to_string();
+    for _ in 0..ROUNDS {
+        let next = transaction(|| Ok(oldest_running()))?;
+        let copied = copy_known(begun, &since)? + copy_unknown(begun)?;
+        since = next;
+        if copied <= BATCH as u64 {
+            break;
+        }
+    }
+    let moved = transaction(|| in_our_settings(|| finish(table, begun, &since)))?;
+    for Moved { title, bin, rows, column } in moved {
+        let rows = counted(rows);
+        notice!(
+            "table {title} has layout archive: {rows} moved to {bin}, and ALTER TABLE {title} DROP COLUMN {column} may follow"
+        );
+    }
+    Ok(())
+}
+
+/// The oldest transaction that may write still.
+fn oldest_running() -> String {
+    let (next, running) = snapshot::active();
+    running.into_iter().min().unwrap_or(next).to_string()
+}
+
+/// Copies what the log tells of from the transaction `since` on; returns how many tombstones.
+fn copy_known(begun: &[Begun], since: &str) -> Result<u64> {
+    let mut copied = 0;
+    for Begun { table, number, run } in begun {
+        let mut before = None;
+        loop {
+            let batch = || -> Result<_> {
+                let copying = Copying::of(*table)?;
+                let told = event::soft_deletes(*number, since, before.as_ref(), BATCH)?;
+                let rows = copying.copy_told(&told)?;
+                run.count(rows)?;
+                Ok((rows, told.last().map(|last| last.place.clone())))
+            };
+            let (rows, last) = transaction(|| in_our_settings(batch))?;
+            copied += rows;
+            match last {
+                Some(last) => before = Some(last),
+                None => break,
+            }
+        }
+    }
+    Ok(copied)
+}
+
+/// Copies what the log does not know, by deletions of its own: one for each stamp, whichever of the tables bear it, in the order of the
+/// stamps. Returns how many tombstones.
+fn copy_unknown(begun: &[Begun]) -> Result<u64> {
+    let mut unknown = transaction(|| in_our_settings(|| Unknowns::of(begun)))?;
+    let mut copied = 0;
+    loop {
+        let rows = transaction(|| in_our_settings(|| unknown.copy(begun)))?;
+        match rows {
+            Some(rows) => copied += rows,
+            None => return Ok(copied),
+        }
+    }
+}
+
+/// The tombstones of all the tables that the log does not know, in the order of their stamps.
+struct Unknowns {
+    queues: Vec<Queue>,
+    /// The deletion that was given a number last.
+    last: Option<Unknown>,
+}
+
+/// Those of one table.
+struct Queue {
+    spool: Spool,
+    /// What was taken out of the spool, for as long as rows of it are in use.
+    taken: Vec<Taken>,
+    rows: VecDeque<DueRow>,
+    is_empty: bool,
+}
+
+impl Unknowns {
+    fn of(begun: &[Begun]) -> Result<Unknowns> {
+        let (mut queues, mut last) = (Vec::new(), None::<Unknown>);
+        for Begun { table, .. } in begun {
+            let copying = Copying::of(*table)?;
+            queues.push(Queue { spool: copying.without_copies()?, taken: Vec::new(), rows: VecDeque::new(), is_empty: false });
+            // Where a conversion was broken off, a part of its last deletion has a number.
+            last = last.into_iter().chain(copying.last_unknown()?).max_by_key(|(_, number)| *number);
+        }
+        Ok(Unknowns { queues, last })
+    }
+
+    /// Copies the next batch; `None`: there is none.
+    fn copy(&mut self, begun: &[Begun]) -> Result<Option<u64>> {
+        let mut batch: Vec<Vec<(DueRow, i64)>> = begun.iter().map(|_| Vec::new()).collect();
+        let mut rows = 0;
+        while rows < BATCH
+            && let Some((place, row)) = self.next()
+        {
+            let number = self.number(stamp_of(&row));
+            batch[place].push((row, number));
+            rows += 1;
+        }
+        if rows == 0 {
+            return Ok(None);
+        }
+        let mut copied = 0;
+        for (Begun { table, run, .. }, rows) in begun.iter().zip(&batch) {
+            let rows = Copying::of(*table)?.copy_unknown(rows)?;
+            run.count(rows)?;
+            copied += rows;
+        }
+        self.queues.iter_mut().for_each(Queue::forget_used);
+        Ok(Some(copied))
+    }
+
+    /// The one with the oldest stamp, and the place of its table.
+    fn next(&mut self) -> Option<(usize, DueRow)> {
+        let heads = self.queues.iter_mut().enumerate().filter_map(|(place, queue)| Some((queue.head()?, place)));
+        let (_, place) = heads.min()?;
+        self.queues[place].rows.pop_front().map(|row| (place, row))
+    }
+
+    fn number(&mut self, stamp: i64) -> i64 {
+        match self.last {
+            Some((last, number)) if last == stamp => number,
+            _ => {
+                let number = draw(c"event_seq_seq");
+                self.last = Some((stamp, number));
+                number
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// The stamp of the next row.
+    fn head(&mut self) -> Option<i64> {
+        if self.rows.is_empty() && !self.is_empty {
+            const AT_ONCE: usize = 1000;
+            let mut taken = self.spool.take(AT_ONCE);
+            self.is_empty = taken.rows.is_empty();
+            self.rows.extend(std::mem::take(&mut taken.rows));
+            self.taken.push(taken);
+        }
+        self.rows.front().map(stamp_of)
+    }
+
+    /// The rows in use are of what was taken out last.
+    fn forget_used(&mut self) {
+        let used = self.taken.len().saturating_sub(1);
+        self.taken.drain(..used);
+    }
+}
+
+/// What has come of one table.
+struct Moved {
+    title: String,
+    bin: String,
+    rows: u64,
+    column: String,
+}
+
+/// The last transaction. Whoever waits for a table meanwhile goes on with what it has become.
+fn finish(table: pg_sys::Oid, begun: &[Begun], since: &str) -> Result<Vec<Moved>> {
+    let tables: Vec<pg_sys::Oid> = begun.iter().map(|begun| begun.table).collect();
+    let members = group::locked(&tables, table, LockFor::Ending)?;
+    if members.iter().any(|member| member.bin.is_none() || member.is_archived()) || group::below(table)? != tables {
+        return Err(Error::not_ready(format!("what hangs on table {} has changed in the meantime", catalog::title(table)))
+            .hint("CALL it again: it goes on where it is."));
+    }
+    refuse_dangling(&members)?;
+    let copyings = members.iter().map(|member| Copying::of(member.relation.oid)).collect::<Result<Vec<_>>>()?;
+    copyings.iter().try_for_each(Copying::settle)?;
+    for (copying, member) in copyings.iter().zip(&members) {
+        let mut before = None;
+        loop {
+            let told = event::soft_deletes(member.number, since, before.as_ref(), BATCH)?;
+            copying.copy_told(&told)?;
+            match told.last() {
+                Some(last) => before = Some(last.place.clone()),
+                None => break,
+            }
+        }
+    }
+    let mut unknown = with_snapshot(|| Unknowns::of(begun))?;
+    while unknown.copy(begun)?.is_some() {}
+    let mut moved = Vec::new();
+    for (copying, member) in copyings.iter().zip(&members) {
+        let (copies, rows) = (copying.copies()?, copying.take_out()?);
+        let (title, column) = (member.relation.title(), pgrx::spi::quote_identifier(member.options.marker()));
+        if copies != rows {
+            return Err(Error::not_ready(format!(
+                "table {title} has {rows} tombstones, and its archive {copies} copies of them"
+            ))
+            .detail("Somebody has written to the archive, or two tombstones bear one key.")
+            .hint(format!("CALL tombstone.convert('{title}', 'in_place'); to begin anew.")));
+        }
+        change_layout(member, copying.bin())?;
+        moved.push(Moved { title, bin: catalog::title(copying.bin()), rows, column });
+    }
+    forget_all(table)?;
+    begun.iter().try_for_each(|begun| begun.run.end("done", None).map(drop))?;
+    Ok(moved)
+}
+
+fn change_layout(member: &Member, bin: pg_sys::Oid) -> Result<()> {
+    let options = archived(member)?;
+    catalog::update(member.relation.oid, &options)?;
+    // Its guards ask which table a bin is of.
+    forget_all(member.relation.oid)?;
+    let bin = catalog::relation(bin)?.ok_or_else(|| Error::not_ready("the archive is gone"))?;
+    triggers::attach_archive(&member.relation, &bin)?;
+    tell_truncate(member, options.truncate.as_deref());
+    Ok(())
+}
