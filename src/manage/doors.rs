@@ -273,9 +273,9 @@ fn names_other_rows(before: &Options, after: &Options) -> bool {
 }
 
 fn layout_is_converted(relation: &Relation) -> Error {
-    Error::unsupported(format!("the layout of managed table {} cannot be changed", relation.title()))
-        .detail("Its tombstones are where its layout says.")
-        .hint("Restore or purge its tombstones, unmanage() the table, and manage() it with the other layout.")
+    Error::unsupported(format!("the layout of managed table {} is no option to be set", relation.title()))
+        .detail("Its tombstones are where its layout says, and have to move.")
+        .hint(format!("CALL tombstone.convert('{}', …);", relation.title()))
 }
 
 fn refuse_while_tombstones_remain(number: i32, relation: &Relation, before: &Options, option: &str) -> Result<()> {

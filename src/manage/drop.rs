@@ -32,7 +32,7 @@ thread_local! {
     )));
     // Bins that go while their tables stay, and are managed.
     static BINS: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT m.relation::pg_catalog.oid, o.object_identity FROM pg_catalog.pg_event_trigger_dropped_objects() o
+        "SELECT m.relation::pg_catalog.oid, o.object_identity, m.layout FROM pg_catalog.pg_event_trigger_dropped_objects() o
          JOIN tombstone.managed m ON m.archive = o.objid
          JOIN pg_catalog.pg_class c ON c.oid = m.relation
          WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0",
@@ -112,11 +112,19 @@ fn forget_dropped() -> Result<()> {
 
 /// A bin stays while its table is managed, and so do the tombstones on hold.
 fn keep_bins() -> Result<()> {
-    let read = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?.zip(row.get::<String>(2)?));
-    if let Some((table, bin)) = BINS.with(|statement| statement.rows(&[], read))?.into_iter().flatten().next() {
+    let read = |row: &SpiHeapTupleData| {
+        let is_archive = row.get::<String>(3)?.as_deref() == Some(ARCHIVE);
+        Ok(row.get::<pg_sys::Oid>(1)?.zip(row.get::<String>(2)?).map(|(table, bin)| (table, bin, is_archive)))
+    };
+    let bins = BINS.with(|statement| statement.rows(&[], read))?;
+    if let Some((table, bin, is_archive)) = bins.into_iter().flatten().next() {
         let table = catalog::title(table);
-        return Err(Error::needed(format!("cannot drop table {bin}: it holds what was deleted from table {table}"))
-            .hint(format!("SELECT tombstone.unmanage('{table}'); it is a table like any other then.")));
+        return Err(match is_archive {
+            true => Error::needed(format!("cannot drop table {bin}: it holds what was deleted from table {table}"))
+                .hint(format!("SELECT tombstone.unmanage('{table}'); it is a table like any other then.")),
+            false => Error::needed(format!("cannot drop table {bin}: table {table} is being converted to it"))
+                .hint(format!("CALL tombstone.convert('{table}', 'in_place'); to end that.")),
+        });
     }
     let with_holds = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
     let tables = WITH_HOLDS.with(|statement| statement.rows(&[DatumWithOid::from(BIN_GUARD)], with_holds))?;

@@ -64,6 +64,13 @@ fn counted(tombstones: u64) -> String {
     if tombstones == 1 { "1 tombstone".into() } else { format!("{tombstones} tombstones") }
 }
 
+/// A notice that says what to do next.
+fn tell(message: String, hint: String) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "pg_tombstone")
+        .set_hint(hint)
+        .report(PgLogLevel::NOTICE);
+}
+
 /// What was decided of an option that means something else, or nothing, with the other layout.
 fn tell_truncate(member: &Member, now: Option<&str>) {
     let before = member.options.truncate.as_deref();

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use super::copying::{Copying, Unknown, stamp_of};
 use super::group::{self, Member};
 use super::references::refuse_dangling;
-use super::{counted, in_our_settings, tell_truncate};
+use super::{counted, in_our_settings, tell, tell_truncate};
 use crate::backend::procedure::transaction;
 use crate::backend::relation::{LockFor, draw};
 use crate::backend::snapshot;
@@ -72,7 +72,8 @@ fn begin(table: pg_sys::Oid) -> Result<Vec<Begun>> {
             return Err(Error::changed(format!("table {} was converted by another session", member.relation.title())));
         }
         if let Some(process) = run::at_it(member.number, ACTION)? {
-            return Err(Error::not_ready(format!("table {} is being converted by process {process}", member.relation.title()))
+            return Err(Error::not_ready(format!("table {} is being converted by another session", member.relation.title()))
+                .detail(format!("Its process is {process}."))
                 .hint("Wait for it, or end it with pg_cancel_backend(): the next CALL goes on."));
         }
     }
@@ -122,9 +123,10 @@ fn carry_out(table: pg_sys::Oid, begun: &[Begun]) -> Result<()> {
     }
     let moved = transaction(|| in_our_settings(|| finish(table, begun, &since)))?;
     for Moved { title, bin, rows, column } in moved {
-        let rows = counted(rows);
-        notice!(
-            "table {title} has layout archive: {rows} moved to {bin}, and ALTER TABLE {title} DROP COLUMN {column} may follow"
+        let message = format!("table {title} has layout archive: {} moved to {bin}", counted(rows));
+        tell(
+            message,
+            format!("DELETE is the soft delete, and column {column} means nothing: ALTER TABLE {title} DROP COLUMN {column};"),
         );
     }
     Ok(())
@@ -192,12 +194,17 @@ struct Queue {
 
 impl Unknowns {
     fn of(begun: &[Begun]) -> Result<Unknowns> {
-        let (mut queues, mut last) = (Vec::new(), None::<Unknown>);
-        for Begun { table, .. } in begun {
-            let copying = Copying::of(*table)?;
-            queues.push(Queue { spool: copying.without_copies()?, taken: Vec::new(), rows: VecDeque::new(), is_empty: false });
+        let copyings = begun.iter().map(|begun| Copying::of(begun.table)).collect::<Result<Vec<_>>>()?;
+        let queue = |copying: &Copying| {
+            Ok(Queue { spool: copying.without_copies()?, taken: Vec::new(), rows: VecDeque::new(), is_empty: false })
+        };
+        let queues = copyings.iter().map(queue).collect::<Result<Vec<Queue>>>()?;
+        let mut last = None::<Unknown>;
+        if queues.iter().any(|queue| queue.spool.rows() > 0) {
             // Where a conversion was broken off, a part of its last deletion has a number.
-            last = last.into_iter().chain(copying.last_unknown()?).max_by_key(|(_, number)| *number);
+            for copying in &copyings {
+                last = last.into_iter().chain(copying.last_unknown()?).max_by_key(|(_, number)| *number);
+            }
         }
         Ok(Unknowns { queues, last })
     }

@@ -2,10 +2,11 @@
 //! the bins go. Of a conversion to archive that is under way, or was broken off, it is the end: the copies go, and nothing has changed.
 
 use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
 use pgrx::{Spi, pg_sys};
 
 use super::group::{self, Member};
-use super::{counted, in_our_settings, tell_truncate};
+use super::{counted, in_our_settings, tell, tell_truncate};
 use crate::backend::ident::ident;
 use crate::backend::procedure::transaction;
 use crate::backend::query::Statement;
@@ -28,8 +29,8 @@ struct Back {
 
 pub fn run(table: pg_sys::Oid) -> Result<()> {
     for Back { title, rows, column } in transaction(|| in_our_settings(|| convert(table)))? {
-        let rows = counted(rows.unsigned_abs());
-        notice!("table {title} has layout in_place: {rows} moved back to it, marked by column {column}");
+        let message = format!("table {title} has layout in_place: {} moved back to it", counted(rows.unsigned_abs()));
+        tell(message, format!("UPDATE … SET {column} = now() is the soft delete, and DELETE purges."));
     }
     Ok(())
 }
@@ -58,7 +59,7 @@ fn convert(table: pg_sys::Oid) -> Result<Vec<Back>> {
     let mut back = Vec::new();
     for Returning { member, options, rows, deleted_at, .. } in &returning {
         change_layout(member, options)?;
-        back.push(Back { title: member.relation.title(), rows: *rows, column: deleted_at.clone() });
+        back.push(Back { title: member.relation.title(), rows: *rows, column: quote_identifier(deleted_at) });
     }
     Ok(back)
 }
@@ -85,7 +86,8 @@ fn end_conversion(table: pg_sys::Oid) -> Result<()> {
     }
     for member in &members {
         if let Some(process) = run::at_it(member.number, "convert")? {
-            return Err(Error::not_ready(format!("table {} is being converted by process {process}", member.relation.title()))
+            return Err(Error::not_ready(format!("table {} is being converted by another session", member.relation.title()))
+                .detail(format!("Its process is {process}."))
                 .hint("End that first, with pg_cancel_backend()."));
         }
         let Some(bin) = member.bin else { continue };
@@ -118,7 +120,7 @@ impl<'a> Returning<'a> {
             let title = member.relation.title();
             return Err(Error::not_ready(format!("table {title} has no column {deleted_at}"))
                 .detail("With layout in_place it says which rows are tombstones.")
-                .hint(format!("ALTER TABLE {title} ADD COLUMN {} timestamptz;", ident(&deleted_at))));
+                .hint(format!("ALTER TABLE {title} ADD COLUMN {} timestamptz;", quote_identifier(&deleted_at))));
         }
         let options = validate::complete(&member.relation, options)?;
         let mut returning = Returning { member, table, options, rows: 0, deleted_at };
@@ -145,12 +147,9 @@ impl<'a> Returning<'a> {
         let marked =
             self.number(&format!("SELECT pg_catalog.count(*) FROM {only}{} WHERE {column} IS NOT NULL", table.sql()))?;
         if marked > 0 {
-            return Err(Error::not_ready(format!(
-                "column {} of table {title} is not NULL in {marked} live rows",
-                self.deleted_at
-            ))
-            .detail("With layout in_place these would be tombstones.")
-            .hint(format!("UPDATE {title} SET {column} = NULL; or delete them first.")));
+            return Err(Error::not_ready(format!("column {} of table {title} is set in live rows", self.deleted_at))
+                .detail(format!("Such rows: {marked}. With layout in_place they would be tombstones."))
+                .hint(format!("UPDATE {title} SET {} = NULL; or delete them first.", quote_identifier(&self.deleted_at))));
         }
         let same = |other: &str| {
             let columns = table.id.iter().chain(&table.version).map(|column| {
