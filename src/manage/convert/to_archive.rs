@@ -6,12 +6,16 @@ use std::collections::VecDeque;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
 
 use super::copying::{Copying, Unknown, stamp_of};
 use super::group::{self, Member};
 use super::references::refuse_dangling;
 use super::{counted, in_our_settings, tell, tell_truncate};
+use crate::backend::ident::{ident, qualified};
+use crate::backend::identity::acting_as;
 use crate::backend::procedure::transaction;
+use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, draw};
 use crate::backend::snapshot;
 use crate::backend::spool::{Spool, Taken};
@@ -60,8 +64,33 @@ fn is_to_be_done(table: pg_sys::Oid) -> Result<bool> {
         notice!("table {} has layout archive already", catalog::title(table));
         return Ok(false);
     }
-    refuse_dangling(&members)?;
+    refuse_unfit(&members)?;
     Ok(true)
+}
+
+/// 23503, or 55000, where tombstones cannot go to an archive.
+fn refuse_unfit(members: &[Member]) -> Result<()> {
+    members.iter().try_for_each(refuse_strange_stamps)?;
+    refuse_dangling(members)
+}
+
+/// 55000 where a stamp is no moment at which anything can have been deleted: an archive is parted by them, up to now. Clocks may differ.
+fn refuse_strange_stamps(member: &Member) -> Result<()> {
+    let (table, title, stamp) = (&member.relation, member.relation.title(), member.options.marker());
+    let sql = format!(
+        "SELECT t.{stamp}::pg_catalog.text FROM {}{} AS t
+         WHERE t.{stamp} OPERATOR(pg_catalog.<) '0001-01-01 UTC' OR t.{stamp} OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.+) '1 day'::pg_catalog.interval)
+         LIMIT 1",
+        if table.kind == 'p' { "" } else { "ONLY " },
+        qualified(&table.schema, &table.name),
+        stamp = ident(stamp),
+    );
+    let read = || Statement::new(sql, []).rows(&[], |row| Ok(row.get::<String>(1)?.unwrap_or_default()));
+    let Some(strange) = acting_as(table.owner, read)?.into_iter().next() else { return Ok(()) };
+    let column = quote_identifier(stamp);
+    Err(Error::not_ready(format!("table {title} has a tombstone that was deleted at no time: {column} is {strange}"))
+        .detail("An archive is partitioned by that moment.")
+        .hint(format!("UPDATE {title} SET {column} = now() WHERE {column} > now(); of earlier ones, purge the record, or restore it first.")))
 }
 
 /// Makes the bins that are not there yet. Nothing is read here that takes long: who writes to the tables waits.
@@ -288,7 +317,7 @@ fn finish(table: pg_sys::Oid, begun: &[Begun], since: &str) -> Result<Vec<Moved>
         return Err(Error::not_ready(format!("what hangs on table {} has changed in the meantime", catalog::title(table)))
             .hint("CALL it again: it goes on where it is."));
     }
-    refuse_dangling(&members)?;
+    refuse_unfit(&members)?;
     let copyings = members.iter().map(|member| Copying::of(member.relation.oid)).collect::<Result<Vec<_>>>()?;
     copyings.iter().try_for_each(Copying::settle)?;
     for (copying, member) in copyings.iter().zip(&members) {
@@ -307,7 +336,7 @@ fn finish(table: pg_sys::Oid, begun: &[Begun], since: &str) -> Result<Vec<Moved>
     let mut moved = Vec::new();
     for (copying, member) in copyings.iter().zip(&members) {
         let (copies, rows) = (copying.copies()?, copying.take_out()?);
-        let (title, column) = (member.relation.title(), pgrx::spi::quote_identifier(member.options.marker()));
+        let (title, column) = (member.relation.title(), quote_identifier(member.options.marker()));
         if copies != rows {
             return Err(Error::not_ready(format!(
                 "table {title} has {rows} tombstones, and its archive {copies} copies of them"

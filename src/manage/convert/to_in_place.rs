@@ -222,9 +222,13 @@ fn insert(returning: &[Returning]) -> Result<()> {
 /// In our words, with Postgres' own behind them.
 fn cannot_come_back(error: Error) -> Error {
     let why = error.summary();
-    error.reworded("what was deleted does not fit into its table as it is now").detail(why).hint(
-        "Purge the tombstones that are in the way from the archive, or change what they are in the way of; then CALL it again.",
-    )
+    let hint = match error.is_foreign_key() {
+        true => "Convert the table that they refer to first; or purge from the archive what refers to nothing any more.",
+        false => {
+            "Purge the tombstones that are in the way from the archive, or change what they are in the way of; then CALL it again."
+        }
+    };
+    error.reworded("what was deleted does not fit into its table as it is now").detail(why).hint(hint)
 }
 
 /// A trigger of a table or of a partition, and when it fires.

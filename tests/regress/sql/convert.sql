@@ -168,6 +168,21 @@ CALL tombstone.convert('customer', 'in_place');
 DELETE FROM customer_tombstone WHERE id = 1;
 CALL tombstone.convert('customer', 'in_place');
 
+-- Nobody was deleted at the end of time, nor before its beginning.
+CREATE TABLE odd (id int PRIMARY KEY, deleted_at timestamptz);
+INSERT INTO odd VALUES (1, 'infinity'), (2, '-infinity'), (3, '0001-01-01 UTC');
+SELECT tombstone.manage('odd', retention => NULL);
+CALL tombstone.convert('odd', 'archive');
+UPDATE odd SET deleted_at = now() WHERE deleted_at > now();
+CALL tombstone.convert('odd', 'archive');
+DELETE FROM odd WHERE id = 2;
+CALL tombstone.convert('odd', 'archive');
+SELECT tombstone.configure('odd', 'retention', '1 month');
+SET client_min_messages = warning;
+CALL tombstone.maintain('odd');
+SET client_min_messages = notice;
+SELECT id, c.relispartition FROM odd_tombstone o JOIN pg_class c ON c.oid = o.tableoid;
+
 -- What refers to tombstones by another foreign key goes first.
 CREATE TABLE depot (id int PRIMARY KEY, deleted_at timestamptz);
 CREATE TABLE parcel (id int PRIMARY KEY, depot int REFERENCES depot, deleted_at timestamptz);
