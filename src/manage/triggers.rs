@@ -151,7 +151,9 @@ pub fn detach_archive(number: i32, relation: &Relation, bin: &Relation) -> Resul
 /// Of the guards on partitions: whether they fire for sessions alone, or ALWAYS.
 fn guards_fire(number: i32, root: pg_sys::Oid, when: &str) -> Result<()> {
     let guard = guard(number);
-    let enable = |(partition, owner): (String, pg_sys::Oid)| run_as(owner, &format!("ALTER TABLE {partition} ENABLE {when}TRIGGER {guard}"));
+    let enable = |(partition, owner): (String, pg_sys::Oid)| {
+        run_as(owner, &format!("ALTER TABLE {partition} ENABLE {when}TRIGGER {guard}"))
+    };
     partitions(root, true, &guard)?.into_iter().try_for_each(enable)
 }
 

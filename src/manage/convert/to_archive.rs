@@ -358,7 +358,7 @@ fn change_layout(member: &Member, bin: pg_sys::Oid) -> Result<()> {
     // Its guards ask which table a bin is of.
     forget_all(member.relation.oid)?;
     let bin = catalog::relation(bin)?.ok_or_else(|| Error::not_ready("the archive is gone"))?;
-    triggers::attach_archive(&member.relation, &bin)?;
+    triggers::attach_archive(member.number, &member.relation, &bin)?;
     tell_truncate(member, options.truncate.as_deref());
     Ok(())
 }

@@ -67,7 +67,7 @@ fn convert(table: pg_sys::Oid) -> Result<Vec<Back>> {
 fn change_layout(member: &Member, options: &Options) -> Result<()> {
     let table = member.relation.oid;
     if let Some(bin) = member.bin.map(catalog::relation).transpose()?.flatten() {
-        triggers::detach_archive(&member.relation, &bin)?;
+        triggers::detach_archive(member.number, &member.relation, &bin)?;
         catalog::update(table, options)?;
         catalog::set_bin(table, None)?;
         forget_all(table)?;
