@@ -19,27 +19,37 @@ use crate::error::{Error, Result};
 pub mod parameter {
     pub use pgrx::pg_sys::{
         BOOLOID as BOOL, INT4ARRAYOID as INT4_ARRAY, INT4OID as INT4, INT8ARRAYOID as INT8_ARRAY, INT8OID as INT8,
-        INTERVALOID as INTERVAL, NUMERICOID as NUMERIC, TEXTARRAYOID as TEXT_ARRAY, TEXTOID as TEXT,
-        TIMESTAMPTZOID as TIMESTAMPTZ,
+        INTERVALOID as INTERVAL, NUMERICOID as NUMERIC, OIDARRAYOID as OID_ARRAY, OIDOID as OID, TEXTARRAYOID as TEXT_ARRAY,
+        TEXTOID as TEXT, TIMESTAMPTZOID as TIMESTAMPTZ,
     };
 }
 
 /// Declares statements on the extension's own tables: `NAME(TYPES OF PARAMETERS) = SQL;` each.
 macro_rules! own_statements {
     ($($name:ident($($parameter:ident),*) $(.$option:ident())? = $sql:expr;)*) => {$(
-        static $name: $crate::backend::own_table::OwnStatement = {
-            use $crate::backend::query::Statement;
-            thread_local! {
-                static STATEMENT: &'static Statement = {
-                    let parameters: &[pgrx::pg_sys::Oid] = &[$($crate::backend::own_table::parameter::$parameter),*];
-                    Box::leak(Box::new(Statement::new($sql, parameters)$(.$option())?))
-                };
+        $crate::backend::own_table::own_statement! {
+            $name = {
+                use $crate::backend::query::Statement;
+                let parameters: &[pgrx::pg_sys::Oid] = &[$($crate::backend::own_table::parameter::$parameter),*];
+                Statement::new($sql, parameters)$(.$option())?
             }
-            $crate::backend::own_table::OwnStatement(&STATEMENT)
-        };
+        }
     )*};
 }
 pub(crate) use own_statements;
+
+/// The same of a statement whose parameters are known at run time only.
+macro_rules! own_statement {
+    ($name:ident = $statement:expr) => {
+        static $name: $crate::backend::own_table::OwnStatement = {
+            thread_local! {
+                static STATEMENT: &'static $crate::backend::query::Statement = Box::leak(Box::new($statement));
+            }
+            $crate::backend::own_table::OwnStatement(&STATEMENT)
+        };
+    };
+}
+pub(crate) use own_statement;
 
 /// A statement on the extension's own tables, planned at first use and kept for the session.
 pub struct OwnStatement(pub &'static LocalKey<&'static Statement>);
@@ -73,6 +83,11 @@ impl OwnStatement {
         self.first(arguments, read)?.ok_or_else(|| Error::misread("it found no row"))
     }
 
+    /// The text in the first column of the first row of what is committed by now. Reads only.
+    pub fn latest(&self, arguments: &[DatumWithOid]) -> Result<Option<String>> {
+        self.with(|statement| statement.latest(arguments))
+    }
+
     /// Reads rows as the statement that is running sees them. Reads only.
     pub fn rows_now<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(OwnRow) -> Result<T>) -> Result<Vec<T>> {
         let mut rows = Vec::new();
@@ -99,11 +114,6 @@ impl OwnStatement {
 pub struct OwnRow<'a>(&'a SpiHeapTupleData<'a>);
 
 impl<'a> OwnRow<'a> {
-    /// A row that was read without an `OwnStatement`.
-    pub fn of(row: &'a SpiHeapTupleData<'a>) -> Self {
-        OwnRow(row)
-    }
-
     /// The value of a column that is never NULL.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: usize) -> Result<T> {
         self.nullable(column)?.ok_or_else(|| Error::misread(format!("column {column} is NULL")))

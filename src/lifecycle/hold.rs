@@ -7,40 +7,27 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::spi::SpiHeapTupleData;
 
 use super::layout::{self, Lock};
 use super::rows::Rows;
 use super::{no_such_record, record};
-use crate::backend::identity::{acting_as, actor, caller, has_privileges_of};
-use crate::backend::query::Statement;
-use crate::backend::relation::{LockFor, is_empty_file, keeper, own};
+use crate::backend::identity::{actor, caller, has_privileges_of};
+use crate::backend::own_table::own_statements;
+use crate::backend::relation::{LockFor, is_empty_file, own};
 use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
 use crate::table::key::Key;
 use crate::table::{Fits, Purpose, Table, not_managed, resolve};
 
-thread_local! {
-    static HELD: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2) LIMIT 1", [pg_sys::INT4OID, pg_sys::TEXTARRAYOID],
-    )));
-    static ANY: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT id FROM tombstone.held WHERE managed = $1 LIMIT 1", [pg_sys::INT4OID],
-    )));
-    static ALL: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT id FROM tombstone.held WHERE managed = $1", [pg_sys::INT4OID],
-    )));
-    static AMONG: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2)", [pg_sys::INT4OID, pg_sys::TEXTARRAYOID],
-    )));
-    static INSERT: &'static Statement = Box::leak(Box::new(Statement::new(
+own_statements! {
+    HELD(INT4, TEXT_ARRAY) = "SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2) LIMIT 1";
+    ANY(INT4) = "SELECT id FROM tombstone.held WHERE managed = $1 LIMIT 1";
+    ALL(INT4) = "SELECT id FROM tombstone.held WHERE managed = $1";
+    AMONG(INT4, TEXT_ARRAY) = "SELECT id FROM tombstone.held WHERE managed = $1 AND id = ANY ($2)";
+    INSERT(INT4, TEXT, TEXT, TEXT) =
         "INSERT INTO tombstone.held (managed, id, actor, reason) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (managed, id) DO UPDATE SET reason = EXCLUDED.reason WHERE EXCLUDED.reason IS NOT NULL",
-        [pg_sys::INT4OID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
-    )));
-    static DELETE: &'static Statement = Box::leak(Box::new(Statement::new(
-        "DELETE FROM tombstone.held WHERE managed = $1 AND id = $2", [pg_sys::INT4OID, pg_sys::TEXTOID],
-    )));
+         ON CONFLICT (managed, id) DO UPDATE SET reason = EXCLUDED.reason WHERE EXCLUDED.reason IS NOT NULL";
+    DELETE(INT4, TEXT) = "DELETE FROM tombstone.held WHERE managed = $1 AND id = $2";
 }
 
 /// 55006 where one of `ids` is on hold.
@@ -50,14 +37,13 @@ pub fn refuse_held(table: &Table, ids: &[String]) -> Result<()> {
     }
     let mut ids = ids.to_vec();
     ids.dedup();
-    let held =
-        acting_as(keeper(), || HELD.with(|statement| statement.latest(&[table.number.into(), DatumWithOid::from(ids)])))?;
+    let held = HELD.latest(&[table.number.into(), DatumWithOid::from(ids)])?;
     held.map_or(Ok(()), |id| Err(on_hold(format!("record \"{id}\" of table {} is on hold", table.title()))))
 }
 
 /// 55006 where any record of the table is on hold.
 pub fn refuse_any(table: &Table) -> Result<()> {
-    let held = acting_as(keeper(), || ANY.with(|statement| statement.latest(&[table.number.into()])))?;
+    let held = ANY.latest(&[table.number.into()])?;
     let refusal = |id| on_hold(format!("cannot truncate table {}: record \"{id}\" is on hold", table.title()));
     held.map_or(Ok(()), |id: String| Err(refusal(id)))
 }
@@ -85,8 +71,7 @@ pub fn all_held(table: &Table) -> Result<Vec<String>> {
     if is_empty_file(own(c"held")) {
         return Ok(Vec::new());
     }
-    let id = |row: &SpiHeapTupleData| Ok(row.get(1)?.unwrap_or_default());
-    acting_as(keeper(), || ALL.with(|statement| statement.rows(&[table.number.into()], id)))
+    ALL.rows(&[table.number.into()], |row| row.get(1))
 }
 
 /// The texts of those `keys` whose records are on hold.
@@ -97,8 +82,7 @@ pub fn held_among(table: &Table, keys: &[Key]) -> Result<Vec<String>> {
 /// Those of the ids, spelt as rows have them, whose records are on hold.
 pub fn held(table: &Table, ids: &[&str]) -> Result<Vec<String>> {
     let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
-    let arguments = [table.number.into(), DatumWithOid::from(ids)];
-    acting_as(keeper(), || AMONG.with(|statement| statement.rows(&arguments, |row| Ok(row.get(1)?.unwrap_or_default()))))
+    AMONG.rows(&[table.number.into(), DatumWithOid::from(ids)], |row| row.get(1))
 }
 
 /// Puts a record on hold (DESIGN §3).
@@ -113,8 +97,7 @@ fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String
         };
         let arguments = [table.number.into(), id.into(), actor().into(), reason.into()];
         // A table unmanaged meanwhile has no row to refer to.
-        let insert = || acting_as(keeper(), || INSERT.with(|statement| statement.execute(&arguments).map(drop)));
-        reworded(insert, |error| if error.is_foreign_key() { not_managed(table.oid) } else { error })?
+        reworded(|| INSERT.run(&arguments), |error| if error.is_foreign_key() { not_managed(table.oid) } else { error })?
     };
     hold().map_err(Into::into)
 }
@@ -144,8 +127,7 @@ fn release(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<(), Erro
 
 /// Ends the hold on the record of this very text; false where there is none.
 fn end(table: &Table, id: &str) -> Result<bool> {
-    let arguments = [table.number.into(), id.into()];
-    acting_as(keeper(), || DELETE.with(|statement| Ok(statement.execute(&arguments)? > 0)))
+    DELETE.any(&[table.number.into(), id.into()])
 }
 
 /// The record's id as its row has it. Equal keys may be spelt in more than one way (1.5 and 1.50); the triggers know this one.

@@ -1,15 +1,11 @@
 //! What refers to a table with layout archive: rows that its deletes take along by their own foreign keys. Unmanaged, they could not
 //! come back; in_place, they would be purged. Both are decided when a table is put under management, and when a foreign key is added.
 
-use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::spi::SpiHeapTupleData;
 
-use crate::backend::identity::acting_as;
-use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
+use crate::backend::own_table::own_statements;
 use crate::error::{Error, Result};
 use crate::table::catalog::{self, Relation};
 use crate::table::options::ARCHIVE;
@@ -28,36 +24,39 @@ pub struct Reaching {
     is_new: bool,
 }
 
-thread_local! {
-    static REACHING: &'static Statement = Box::leak(Box::new(Statement::new(
+own_statements! {
+    REACHING(OID) =
         "SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid, c.confdeltype::pg_catalog.text, child.layout, parent.layout, c.xmin
          FROM pg_catalog.pg_constraint c
          LEFT JOIN tombstone.managed child ON child.relation = c.conrelid
          LEFT JOIN tombstone.managed parent ON parent.relation = c.confrelid
          WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confdeltype IN ('c', 'n', 'd') AND $1 IN (c.conrelid, c.confrelid)
-         ORDER BY c.conrelid::pg_catalog.regclass::pg_catalog.text, c.conname",
-        [pg_sys::OIDOID],
-    )));
+         ORDER BY c.conrelid::pg_catalog.regclass::pg_catalog.text, c.conname";
 }
 
 /// The foreign keys at one end of which `table` stands, and whose ON DELETE writes rows.
 pub fn reaching(table: pg_sys::Oid) -> Result<Vec<Reaching>> {
-    let read = |row: &SpiHeapTupleData| {
+    REACHING.rows(&[table.into()], |row| {
         Ok(Reaching {
-            name: row.get(1)?.unwrap_or_default(),
-            child: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
-            parent: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
-            action: match row.get::<String>(4)?.as_deref() {
-                Some("c") => "CASCADE",
-                Some("n") => "SET NULL",
-                _ => "SET DEFAULT",
-            },
-            child_layout: row.get(5)?,
-            parent_layout: row.get(6)?,
-            is_new: row.get::<pg_sys::TransactionId>(7)?.is_some_and(is_of_this_transaction),
+            name: row.get(1)?,
+            child: row.get(2)?,
+            parent: row.get(3)?,
+            action: row.parsed(4, declared)?,
+            child_layout: row.nullable(5)?,
+            parent_layout: row.nullable(6)?,
+            is_new: is_of_this_transaction(row.get(7)?),
         })
-    };
-    acting_as(keeper(), || REACHING.with(|statement| statement.rows(&[DatumWithOid::from(table)], read)))
+    })
+}
+
+/// An action that writes rows, as it is declared.
+fn declared(action: &str) -> Option<&'static str> {
+    match action {
+        "c" => Some("CASCADE"),
+        "n" => Some("SET NULL"),
+        "d" => Some("SET DEFAULT"),
+        _ => None,
+    }
 }
 
 fn is_of_this_transaction(transaction: pg_sys::TransactionId) -> bool {

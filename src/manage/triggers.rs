@@ -13,7 +13,7 @@ use pgrx::spi::SpiHeapTupleData;
 use super::{drift, tree};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
-use crate::backend::own_table::OwnRow;
+use crate::backend::own_table::own_statements;
 use crate::backend::query::Statement;
 use crate::backend::relation::{has_trigger, keeper, own};
 use crate::error::{Error, Result};
@@ -22,6 +22,16 @@ use crate::lifecycle::layout::archive::altering;
 use crate::table::by_oid;
 use crate::table::catalog::{self, Relation};
 use crate::table::triggers::{BIN_GUARD, DELETE_TRIGGER, GUARD, RETURN_TRIGGER, UPDATE_TRIGGER, truncate_guard};
+
+own_statements! {
+    // The managed partitioned tables that the command was about: itself, or above the partition it made. Restoring a dump
+    // passes here before the triggers are back; they bring the guards along.
+    CONCERNED(OID_ARRAY) =
+        "SELECT DISTINCT m.managed, m.relation::pg_catalog.oid, m.layout = 'archive'
+         FROM tombstone.managed m
+         JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.relation AND t.tgname = 'zz_tombstone_truncate'
+         WHERE m.relation = ANY ($1)";
+}
 
 thread_local! {
     // Walks pg_inherits itself: pg_partition_tree() would lock every partition.
@@ -47,15 +57,6 @@ thread_local! {
          JOIN pg_catalog.pg_class root ON root.oid = $1 AND root.relowner = c.relowner
          WHERE t.tgname = $2::pg_catalog.name",
         [pg_sys::OIDOID, pg_sys::TEXTOID],
-    )));
-    // The managed partitioned tables that the command was about: itself, or above the partition it made. Restoring a dump
-    // passes here before the triggers are back; they bring the guards along.
-    static CONCERNED: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT DISTINCT m.managed, m.relation::pg_catalog.oid, m.archive IS NOT NULL
-         FROM tombstone.managed m
-         JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.relation AND t.tgname = 'zz_tombstone_truncate'
-         WHERE m.relation = ANY ($1)",
-        [pg_sys::OIDARRAYOID],
     )));
     static COMMANDS: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT DISTINCT COALESCE(a.relid::pg_catalog.oid, c.objid)
@@ -271,14 +272,9 @@ fn on_partition() -> Result<(), ErrorReport> {
             tree::check_new(*table)?;
             guard_bin(*table)?;
         }
-        let tables = DatumWithOid::from(tables);
-        let concerned = |row: &SpiHeapTupleData| {
-            let row = OwnRow::of(row);
-            Ok((row.get::<i32>(1)?, row.get::<pg_sys::Oid>(2)?, row.get::<bool>(3)?))
-        };
-        for (number, root, archived) in
-            acting_as(keeper(), || CONCERNED.with(|statement| statement.rows(&[tables], concerned)))?
-        {
+        let concerned: Vec<(i32, pg_sys::Oid, bool)> =
+            CONCERNED.rows(&[tables.into()], |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        for (number, root, archived) in concerned {
             guard_partitions(number, root, archived)?;
             release_detached(number, root)?;
         }

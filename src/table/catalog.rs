@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-use pgrx::datum::{DatumWithOid, Interval, TimestampWithTimeZone};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
-use pgrx::spi::{SpiHeapTupleData, quote_identifier, quote_qualified_identifier};
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use super::options::{self, Options, PURGE_EVENTS};
 use super::tombstones::{Bin, Part};
 use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
 use crate::backend::identity::{acting_as, c_string, with_settings};
-use crate::backend::own_table::OwnRow;
+use crate::backend::own_table::{OwnRow, own_statement, own_statements};
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
@@ -68,202 +68,141 @@ impl Relation {
     }
 }
 
-struct Statements {
-    managed: Statement,
-    by_number: Statement,
-    numbers: Statement,
-    terms: Statement,
-    pause: Statement,
-    resume: Statement,
-    relation: Statement,
-    attributes: Statement,
-    ancestors: Statement,
-    insert: Statement,
-    update: Statement,
-    delete: Statement,
-    holds: Statement,
-    rename_holds: Statement,
-    announcing: Statement,
-    archive: Statement,
-    bin: Statement,
-    set_bin: Statement,
-    of_archive: Statement,
-    parts: Statement,
-    primary_key: Statement,
+own_statements! {
+    OPTIONS(OID) =
+        format!("SELECT managed, {} FROM tombstone.managed WHERE relation = $1", options::columns_read());
+    BY_NUMBER(INT4) =
+        "SELECT relation::oid FROM tombstone.managed WHERE managed = $1";
+    ALL() =
+        "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention, m.layout = 'archive' FROM tombstone.managed m
+         JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed";
+    TERMS(INT4) =
+        "SELECT m.managed, m.relation::oid, m.retention, m.expire_after, m.expire_from, m.max_purge,
+                m.paused_at IS NOT NULL, m.home <> log.incarnation
+         FROM tombstone.managed m
+         JOIN pg_catalog.pg_class c ON c.oid = m.relation CROSS JOIN tombstone.log
+         WHERE $1 IS NULL OR m.managed = $1 ORDER BY m.managed";
+    PAUSE(INT4, TEXT) =
+        "UPDATE tombstone.managed SET paused_at = clock_timestamp(), paused_by = $2 WHERE managed = $1 AND paused_at IS NULL";
+    RESUME(INT4) =
+        "UPDATE tombstone.managed m SET paused_at = NULL, paused_by = NULL, home = log.incarnation
+         FROM tombstone.log WHERE m.managed = $1 AND (m.paused_at IS NOT NULL OR m.home <> log.incarnation)";
+    RELATION(OID) =
+        "SELECT n.nspname::text, c.relname::text, c.relowner, c.relkind::text, c.relpersistence::text, c.relispartition,
+                c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+    ATTRIBUTES(OID) =
+        "SELECT a.attname::text, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '' OR a.attidentity <> '', a.atthasdef,
+                a.attgenerated <> '', a.attnum,
+                CASE a.attgenerated WHEN 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
+                CASE WHEN a.attcollation <> t.typcollation
+                     THEN (SELECT pg_catalog.format('%I.%I', n.nspname, c.collname) FROM pg_catalog.pg_collation c
+                           JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END,
+                a.attstorage::text
+         FROM pg_catalog.pg_attribute a
+         LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+         LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
+    ANCESTORS(OID) =
+        "SELECT a.relid::oid FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY AS a (relid, n) ORDER BY n";
+    DELETE(OID) =
+        "DELETE FROM tombstone.managed WHERE relation = $1";
+    HOLDS_IN(INT4) =
+        "SELECT pg_catalog.count(*)::pg_catalog.text FROM tombstone.held WHERE managed = $1";
+    // As text: values stay as they are spelt, and in their order.
+    RENAME_HOLDS(INT4, TEXT_ARRAY, TEXT_ARRAY) =
+        "UPDATE tombstone.held h
+         SET id = (SELECT '{' || string_agg(to_json(COALESCE($3[array_position($2, e.key)], e.key)) || ':' || e.value::text, ',' ORDER BY e.n) || '}'
+                   FROM json_each(h.id::json) WITH ORDINALITY AS e (key, value, n))
+         WHERE h.managed = $1";
+    ANNOUNCING() =
+        "SELECT FROM tombstone.managed WHERE notify <> 'none' LIMIT 1";
+    ARCHIVE(OID) =
+        "SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND layout = 'archive'";
+    BIN(OID) =
+        "SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND archive IS NOT NULL";
+    SET_BIN(OID, OID) =
+        "UPDATE tombstone.managed SET archive = $2::regclass WHERE relation = $1";
+    OF_ARCHIVE(OID) =
+        "SELECT relation::oid FROM tombstone.managed WHERE archive = $1 AND layout = 'archive'";
+    // A partition's bounds, as their text says: it has been written, and is read, under the same settings.
+    PARTS(OID) =
+        "SELECT c.oid, (b.bounds)[1]::timestamptz, (b.bounds)[2]::timestamptz
+         FROM pg_catalog.pg_inherits i
+         JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+         CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+             '^FOR VALUES FROM \\(''?(.*?)''?\\) TO \\(''?(.*?)''?\\)$')) AS b (bounds)
+         WHERE i.inhparent = $1 AND c.relpartbound IS NOT NULL ORDER BY c.oid";
+    PRIMARY_KEY(OID) =
+        "SELECT a.attname::text FROM pg_catalog.pg_index i
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+         WHERE i.indrelid = $1 AND i.indisprimary";
 }
 
-thread_local! {
-    static STATEMENTS: &'static Statements = Box::leak(Box::new(Statements::new()));
-}
-
-impl Statements {
-    fn new() -> Self {
-        use pg_sys::*;
-        Statements {
-            managed: Statement::new(
-                format!("SELECT managed, {} FROM tombstone.managed WHERE relation = $1", options::columns_read()),
-                [OIDOID],
-            ),
-            by_number: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE managed = $1", [INT4OID]),
-            numbers: Statement::new(
-                "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention, m.layout = 'archive' FROM tombstone.managed m
-                 JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed",
-                [],
-            ),
-            terms: Statement::new(
-                "SELECT m.managed, m.relation::oid, m.retention, m.expire_after, m.expire_from, m.max_purge,
-                        m.paused_at IS NOT NULL, m.home <> log.incarnation
-                 FROM tombstone.managed m
-                 JOIN pg_catalog.pg_class c ON c.oid = m.relation CROSS JOIN tombstone.log
-                 WHERE $1 IS NULL OR m.managed = $1 ORDER BY m.managed",
-                [INT4OID],
-            ),
-            pause: Statement::new(
-                "UPDATE tombstone.managed SET paused_at = clock_timestamp(), paused_by = $2 WHERE managed = $1 AND paused_at IS NULL",
-                [INT4OID, TEXTOID],
-            ),
-            resume: Statement::new(
-                "UPDATE tombstone.managed m SET paused_at = NULL, paused_by = NULL, home = log.incarnation
-                 FROM tombstone.log WHERE m.managed = $1 AND (m.paused_at IS NOT NULL OR m.home <> log.incarnation)",
-                [INT4OID],
-            ),
-            relation: Statement::new(
-                "SELECT n.nspname::text, c.relname::text, c.relowner, c.relkind::text, c.relpersistence::text, c.relispartition,
-                        c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
-                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-                [OIDOID],
-            ),
-            attributes: Statement::new(
-                "SELECT a.attname::text, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '' OR a.attidentity <> '', a.atthasdef,
-                        a.attgenerated <> '', a.attnum,
-                        CASE a.attgenerated WHEN 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
-                        CASE WHEN a.attcollation <> t.typcollation
-                             THEN (SELECT pg_catalog.format('%I.%I', n.nspname, c.collname) FROM pg_catalog.pg_collation c
-                                   JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END,
-                        a.attstorage::text
-                 FROM pg_catalog.pg_attribute a
-                 LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-                 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-                 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped",
-                [OIDOID],
-            ),
-            ancestors: Statement::new(
-                "SELECT a.relid::oid FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY AS a (relid, n) ORDER BY n",
-                [OIDOID],
-            ),
-            insert: Statement::new(
-                format!(
-                    "INSERT INTO tombstone.managed (relation, archive, home, {})
-                     SELECT $1, $2::regclass, incarnation, {} FROM tombstone.log RETURNING managed",
-                    options::columns(),
-                    options::values(3)
-                ),
-                [vec![OIDOID, OIDOID], options::types()].concat(),
-            ),
-            update: Statement::new(
-                format!(
-                    "UPDATE tombstone.managed SET ({}) = ROW ({}) WHERE relation = $1",
-                    options::columns(),
-                    options::values(2)
-                ),
-                [vec![OIDOID], options::types()].concat(),
-            ),
-            delete: Statement::new("DELETE FROM tombstone.managed WHERE relation = $1", [OIDOID]),
-            // As text: values stay as they are spelt, and in their order.
-            rename_holds: Statement::new(
-                "UPDATE tombstone.held h
-                 SET id = (SELECT '{' || string_agg(to_json(COALESCE($3[array_position($2, e.key)], e.key)) || ':' || e.value::text, ',' ORDER BY e.n) || '}'
-                           FROM json_each(h.id::json) WITH ORDINALITY AS e (key, value, n))
-                 WHERE h.managed = $1",
-                [INT4OID, TEXTARRAYOID, TEXTARRAYOID],
-            ),
-            holds: Statement::new("SELECT pg_catalog.count(*)::pg_catalog.text FROM tombstone.held WHERE managed = $1", [INT4OID]),
-            archive: Statement::new("SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND layout = 'archive'", [OIDOID]),
-            bin: Statement::new("SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND archive IS NOT NULL", [OIDOID]),
-            set_bin: Statement::new("UPDATE tombstone.managed SET archive = $2::regclass WHERE relation = $1", [OIDOID, OIDOID]),
-            of_archive: Statement::new("SELECT relation::oid FROM tombstone.managed WHERE archive = $1 AND layout = 'archive'", [OIDOID]),
-            // A partition's bounds, as their text says: it has been written, and is read, under the same settings.
-            parts: Statement::new(
-                "SELECT c.oid, (b.bounds)[1]::timestamptz, (b.bounds)[2]::timestamptz
-                 FROM pg_catalog.pg_inherits i
-                 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-                 CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid),
-                     '^FOR VALUES FROM \\(''?(.*?)''?\\) TO \\(''?(.*?)''?\\)$')) AS b (bounds)
-                 WHERE i.inhparent = $1 AND c.relpartbound IS NOT NULL ORDER BY c.oid",
-                [OIDOID],
-            ),
-            primary_key: Statement::new(
-                "SELECT a.attname::text FROM pg_catalog.pg_index i
-                 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-                 WHERE i.indrelid = $1 AND i.indisprimary",
-                [OIDOID],
-            ),
-            announcing: Statement::new("SELECT FROM tombstone.managed WHERE notify <> 'none' LIMIT 1", []),
-        }
+own_statement!(
+    INSERT = {
+        let sql = format!(
+            "INSERT INTO tombstone.managed (relation, archive, home, {})
+         SELECT $1, $2::regclass, incarnation, {} FROM tombstone.log RETURNING managed",
+            options::columns(),
+            options::values(3)
+        );
+        Statement::new(sql, [vec![pg_sys::OIDOID, pg_sys::OIDOID], options::types()].concat())
     }
-}
+);
 
-fn with<T>(act: impl FnOnce(&Statements) -> Result<T>) -> Result<T> {
-    acting_as(keeper(), || STATEMENTS.with(|statements| act(statements)))
-}
+own_statement!(
+    UPDATE = {
+        let (columns, values) = (options::columns(), options::values(2));
+        let sql = format!("UPDATE tombstone.managed SET ({columns}) = ROW ({values}) WHERE relation = $1");
+        Statement::new(sql, [vec![pg_sys::OIDOID], options::types()].concat())
+    }
+);
 
 /// The options of `relation` as they stand, with its number; `None` where it is not managed.
 pub fn options_of(relation: pg_sys::Oid) -> Result<Option<(i32, Options)>> {
-    with(|statements| {
-        let rows = statements.managed.rows(&[DatumWithOid::from(relation)], |row| {
-            let row = OwnRow::of(row);
-            Ok((row.get(1)?, Options::read(row, 2)?))
-        })?;
-        Ok(rows.into_iter().next())
-    })
+    OPTIONS.first(&[relation.into()], |row| Ok((row.get(1)?, Options::read(row, 2)?)))
 }
 
 /// What pg_class and pg_attribute say of `relation`; `None` where there is none.
 pub fn relation(relation: pg_sys::Oid) -> Result<Option<Relation>> {
-    let first_char = |text: Option<String>| text.and_then(|text| text.chars().next()).unwrap_or(' ');
-    with(|statements| {
-        let attributes: HashMap<_, _> = statements
-            .attributes
-            .rows(&[DatumWithOid::from(relation)], |row| {
-                let name: String = row.get(1)?.unwrap_or_default();
-                let type_of = ColumnType::new(row.get(2)?.unwrap_or(pg_sys::InvalidOid), row.get(3)?.unwrap_or(-1));
-                let attribute = Attribute {
-                    column: Column { name: name.clone(), type_of },
-                    not_null: row.get(4)?.unwrap_or_default(),
-                    generated: row.get(5)?.unwrap_or_default(),
-                    has_default: row.get(6)?.unwrap_or_default(),
-                    computed: row.get(7)?.unwrap_or_default(),
-                    number: row.get(8)?.unwrap_or_default(),
-                    virtual_expression: row.get(9)?,
-                    collation: row.get(10)?,
-                    storage: row.get(11)?.unwrap_or_default(),
-                };
-                Ok((name, attribute))
-            })?
-            .into_iter()
-            .collect();
-        let rows = statements.relation.rows(&[DatumWithOid::from(relation)], |row| {
-            Ok(Relation {
-                oid: relation,
-                schema: row.get(1)?.unwrap_or_default(),
-                name: row.get(2)?.unwrap_or_default(),
-                owner: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
-                kind: first_char(row.get(4)?),
-                persistence: first_char(row.get(5)?),
-                is_partition: row.get(6)?.unwrap_or_default(),
-                has_children: row.get(7)?.unwrap_or_default(),
-                attributes: attributes.clone(),
-            })
-        })?;
-        Ok(rows.into_iter().next())
+    let attributes: HashMap<String, Attribute> = ATTRIBUTES.rows(&[relation.into()], attribute)?.into_iter().collect();
+    RELATION.first(&[relation.into()], |row| {
+        Ok(Relation {
+            oid: relation,
+            schema: row.get(1)?,
+            name: row.get(2)?,
+            owner: row.get(3)?,
+            kind: row.parsed(4, |kind| kind.chars().next())?,
+            persistence: row.parsed(5, |persistence| persistence.chars().next())?,
+            is_partition: row.get(6)?,
+            has_children: row.get(7)?,
+            attributes: attributes.clone(),
+        })
     })
+}
+
+fn attribute(row: OwnRow) -> Result<(String, Attribute)> {
+    let name: String = row.get(1)?;
+    let attribute = Attribute {
+        column: Column { name: name.clone(), type_of: ColumnType::new(row.get(2)?, row.get(3)?) },
+        not_null: row.get(4)?,
+        generated: row.get(5)?,
+        has_default: row.get(6)?,
+        computed: row.get(7)?,
+        number: row.get(8)?,
+        virtual_expression: row.nullable(9)?,
+        collation: row.nullable(10)?,
+        storage: row.get(11)?,
+    };
+    Ok((name, attribute))
 }
 
 /// The managed table `oid`, whole; `None` where it is not managed.
 pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
     let Some((number, options)) = options_of(oid)? else { return Ok(None) };
     let Some(relation) = relation(oid)? else { return Ok(None) };
-    let keys = with(|_| foreign_key::of(oid))?;
+    let keys = acting_as(keeper(), || foreign_key::of(oid))?;
     let column = |option: &str, name: &str| column_of(&relation, option, name);
     let id = options.id.iter().flatten().map(|name| column("id", name)).collect::<Result<_>>()?;
     let version = options.version.as_deref().map(|name| column("version", name)).transpose()?;
@@ -329,65 +268,57 @@ fn type_changed(relation: &Relation, column: &Column, wanted: &str) -> Error {
 
 /// The bin of the managed table `relation`, if its layout is archive.
 pub fn archive_of(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
-    let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
-    with(|statements| Ok(statements.archive.rows(&[relation.into()], oid)?.into_iter().flatten().next()))
+    ARCHIVE.first(&[relation.into()], |row| row.get(1))
 }
 
 /// The names of the columns of the primary key of `relation`, in no order.
 pub fn primary_key_of(relation: pg_sys::Oid) -> Result<Vec<String>> {
-    let name = |row: &SpiHeapTupleData| Ok(row.get::<String>(1)?.unwrap_or_default());
-    with(|statements| statements.primary_key.rows(&[relation.into()], name))
+    PRIMARY_KEY.rows(&[relation.into()], |row| row.get(1))
 }
 
 /// The same, also of a table whose bin is being filled: its layout is in_place still, and convert() is under way.
 pub fn bin_of(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
-    let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
-    with(|statements| Ok(statements.bin.rows(&[relation.into()], oid)?.into_iter().flatten().next()))
+    BIN.first(&[relation.into()], |row| row.get(1))
 }
 
 /// Says that `bin` is, or is to be, the archive of a managed table; or that it has none.
 pub fn set_bin(relation: pg_sys::Oid, bin: Option<pg_sys::Oid>) -> Result<()> {
-    with(|statements| statements.set_bin.execute(&[relation.into(), bin.into()]).map(drop))
+    SET_BIN.run(&[relation.into(), bin.into()])
 }
 
 /// The managed table whose bin is `relation`; not while it is being filled.
 pub fn table_of_archive(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
-    let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
-    with(|statements| Ok(statements.of_archive.rows(&[relation.into()], oid)?.into_iter().flatten().next()))
+    OF_ARCHIVE.first(&[relation.into()], |row| row.get(1))
 }
 
 /// The partitions of a bin, and their bounds.
 pub fn parts_of(bin: pg_sys::Oid) -> Result<Vec<Part>> {
     const PLAIN: [(&CStr, &CStr); 2] = [(c"DateStyle", c"ISO, YMD"), (c"TimeZone", c"UTC")];
     let stamp = |at: Option<TimestampWithTimeZone>| at.map(|at| at.into_inner());
-    with_settings(&PLAIN, || {
-        with(|statements| {
-            statements.parts.rows(&[bin.into()], |row| {
-                let bounds = stamp(row.get(2)?).zip(stamp(row.get(3)?));
-                Ok(Part { oid: row.get(1)?.unwrap_or(pg_sys::InvalidOid), bounds })
-            })
-        })
-    })
+    let part = |row: OwnRow| {
+        let bounds = stamp(row.nullable(2)?).zip(stamp(row.nullable(3)?));
+        Ok(Part { oid: row.get(1)?, bounds })
+    };
+    with_settings(&PLAIN, || PARTS.rows(&[bin.into()], part))
 }
 
 /// Adds a managed table; returns its number.
 pub fn insert(relation: pg_sys::Oid, options: &Options, archive: Option<pg_sys::Oid>) -> Result<i32> {
     let mut arguments = vec![relation.into(), archive.into()];
     arguments.extend(options.arguments());
-    let numbers = with(|statements| statements.insert.rows(&arguments, |row| OwnRow::of(row).get(1)))?;
-    numbers.into_iter().next().ok_or_else(|| Error::misread("no table was added to tombstone.managed"))
+    INSERT.one(&arguments, |row| row.get(1))
 }
 
 /// Writes a managed table's options.
 pub fn update(relation: pg_sys::Oid, options: &Options) -> Result<()> {
     let mut arguments = vec![relation.into()];
     arguments.extend(options.arguments());
-    with(|statements| statements.update.execute(&arguments).map(drop))
+    UPDATE.run(&arguments)
 }
 
 /// Takes a managed table, and the holds in it, out of the catalog.
 pub fn delete(relation: pg_sys::Oid) -> Result<()> {
-    with(|statements| statements.delete.execute(&[DatumWithOid::from(relation)]).map(drop))
+    DELETE.run(&[relation.into()])
 }
 
 /// The holds of a table whose key's columns are called otherwise now: a composite key names them.
@@ -395,16 +326,13 @@ pub fn rename_in_holds(number: i32, before: &[String], after: &[String]) -> Resu
     if before == after || before.len() != after.len() || before.len() < 2 {
         return Ok(());
     }
-    let arguments = [number.into(), DatumWithOid::from(before.to_vec()), DatumWithOid::from(after.to_vec())];
-    with(|statements| statements.rename_holds.execute(&arguments).map(drop))
+    RENAME_HOLDS.run(&[number.into(), before.to_vec().into(), after.to_vec().into()])
 }
 
 /// How many records of the table numbered `number` are on hold.
 pub fn holds_in(number: i32) -> Result<i64> {
-    with(|statements| {
-        let count = statements.holds.latest(&[DatumWithOid::from(number)])?;
-        Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
-    })
+    let count = HOLDS_IN.latest(&[number.into()])?;
+    Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
 }
 
 /// A managed table without its particulars: it may be locked, or lack a column that an option names.
@@ -419,15 +347,13 @@ pub struct Managed {
 
 /// Every managed table, by number.
 pub fn all() -> Result<Vec<Managed>> {
-    with(|statements| {
-        statements.numbers.rows(&[], |row| {
-            Ok(Managed {
-                number: row.get(1)?.unwrap_or_default(),
-                relation: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
-                has_versions: row.get(3)?.unwrap_or_default(),
-                event_retention: row.get(4)?,
-                is_archived: row.get(5)?.unwrap_or_default(),
-            })
+    ALL.rows(&[], |row| {
+        Ok(Managed {
+            number: row.get(1)?,
+            relation: row.get(2)?,
+            has_versions: row.get(3)?,
+            event_retention: row.nullable(4)?,
+            is_archived: row.get(5)?,
         })
     })
 }
@@ -451,57 +377,52 @@ pub struct Terms {
 
 /// The terms of every managed table, by number.
 pub fn terms() -> Result<Vec<Terms>> {
-    with(|statements| statements.terms.rows(&[DatumWithOid::null::<i32>()], read_terms))
+    TERMS.rows(&[None::<i32>.into()], read_terms)
 }
 
 /// The terms of the table numbered `number`, as they are at this moment; `None` where it is not managed any more.
 pub fn terms_of(number: i32) -> Result<Option<Terms>> {
-    with(|statements| Ok(statements.terms.rows(&[DatumWithOid::from(number)], read_terms)?.into_iter().next()))
+    TERMS.first(&[number.into()], read_terms)
 }
 
-fn read_terms(row: &SpiHeapTupleData) -> Result<Terms> {
-    let relation = row.get(2)?.unwrap_or(pg_sys::InvalidOid);
+fn read_terms(row: OwnRow) -> Result<Terms> {
+    let relation = row.get(2)?;
     Ok(Terms {
-        number: row.get(1)?.unwrap_or_default(),
+        number: row.get(1)?,
         relation,
         title: title(relation),
-        retention: row.get(3)?,
-        expire_after: row.get(4)?,
-        expire_from: row.get(5)?,
-        max_purge: row.get(6)?,
-        paused: row.get(7)?.unwrap_or_default(),
-        restored: row.get(8)?.unwrap_or_default(),
+        retention: row.nullable(3)?,
+        expire_after: row.nullable(4)?,
+        expire_from: row.nullable(5)?,
+        max_purge: row.nullable(6)?,
+        paused: row.get(7)?,
+        restored: row.get(8)?,
     })
 }
 
 /// Pauses the table numbered `number`, in the name of `actor`; one that is paused stays as it is.
 pub fn pause(number: i32, actor: &str) -> Result<()> {
-    with(|statements| statements.pause.execute(&[number.into(), actor.into()]).map(drop))
+    PAUSE.run(&[number.into(), actor.into()])
 }
 
 /// Ends the pause of the table numbered `number`, also the one that a dump has brought about.
 pub fn resume(number: i32) -> Result<()> {
-    with(|statements| statements.resume.execute(&[number.into()]).map(drop))
+    RESUME.run(&[number.into()])
 }
 
 /// Whether any of them announces its events.
 pub fn any_announces() -> Result<bool> {
-    with(|statements| Ok(statements.announcing.execute(&[])? > 0))
+    ANNOUNCING.any(&[])
 }
 
 /// The table numbered `number`.
 pub fn relation_of(number: i32) -> Result<Option<pg_sys::Oid>> {
-    with(|statements| {
-        let rows = statements.by_number.rows(&[DatumWithOid::from(number)], |row| Ok(row.get::<pg_sys::Oid>(1)?))?;
-        Ok(rows.into_iter().flatten().next())
-    })
+    BY_NUMBER.first(&[number.into()], |row| row.get(1))
 }
 
 /// `relation` and, if it is a partition, its ancestors up to the root.
 pub fn with_ancestors(relation: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
-    let above = with(|statements| {
-        statements.ancestors.rows(&[DatumWithOid::from(relation)], |row| Ok(row.get(1)?.unwrap_or(pg_sys::InvalidOid)))
-    })?;
+    let above = ANCESTORS.rows(&[relation.into()], |row| row.get(1))?;
     Ok(if above.is_empty() { vec![relation] } else { above })
 }
 
