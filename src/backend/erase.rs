@@ -18,25 +18,29 @@ const AT_ONCE: i64 = 1000;
 pub fn erase(statement: &Statement, arguments: &[DatumWithOid]) -> Result<u64> {
     let mut tables = Tables(HashMap::new());
     let mut erased = 0;
-    let mut unread = false;
+    let mut failure = None;
     let one = |tuple, shape| {
         const FIRST: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN;
         // SAFETY: a row of two columns, an oid and a tid.
         let row = unsafe { heap_getattr_raw(tuple, FIRST, shape).zip(heap_getattr_raw(tuple, FIRST.saturating_add(1), shape)) };
         let Some((table, place)) = row else {
-            unread = true;
+            failure = Some(Error::misread("a row is nowhere"));
             return;
         };
         // SAFETY: the table is locked, so the row is where it was seen, and nobody else is at it.
         unsafe {
             let table = tables.open(pg_sys::Oid::from(table.value() as u32));
+            if (*(*table).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
+                failure = Some(Error::unsupported("rows of a foreign table can only be deleted by its own server"));
+                return;
+            }
             pg_sys::simple_table_tuple_delete(table, place.cast_mut_ptr(), pg_sys::GetActiveSnapshot());
         }
         erased += 1;
     };
     with_snapshot(|| statement.each_tuple(arguments, AT_ONCE, one))?;
-    if unread {
-        return Err(Error::misread("a row is nowhere"));
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     // SAFETY: as any command that has written.
     unsafe { pg_sys::CommandCounterIncrement() };

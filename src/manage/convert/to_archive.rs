@@ -26,8 +26,8 @@ use crate::log::event;
 use crate::log::run::{self, Run};
 use crate::manage::doors::forget_all;
 use crate::manage::{bin, tree, triggers, validate};
-use crate::table::catalog;
 use crate::table::options::{ARCHIVE, Options};
+use crate::table::{by_oid, catalog};
 
 /// What a run is called.
 const ACTION: &str = "convert";
@@ -63,6 +63,10 @@ fn is_to_be_done(table: pg_sys::Oid) -> Result<bool> {
     if members.iter().any(|member| member.relation.oid == table && member.is_archived()) {
         notice!("table {} has layout archive already", catalog::title(table));
         return Ok(false);
+    }
+    for member in &members {
+        let table = by_oid(member.relation.oid)?;
+        validate::telling_apart(&member.relation, &table.id, table.version.as_ref())?;
     }
     refuse_unfit(&members)?;
     Ok(true)

@@ -253,6 +253,13 @@ CALL tombstone.convert('half', 'archive');
 DROP TABLE half;
 DROP EVENT TRIGGER spoil;
 
+-- Rows that nothing tells apart.
+CREATE TABLE loose (id int NOT NULL, year int, deleted_at timestamptz) PARTITION BY LIST (year);
+SELECT tombstone.manage('loose', id => '{id}');
+\set VERBOSITY default
+CALL tombstone.convert('loose', 'archive');
+\set VERBOSITY terse
+
 -- Partitions, versions, names and types of all kinds.
 CREATE TABLE "Part Ed" (
     id         uuid,
