@@ -32,9 +32,6 @@ pub struct Copying {
     key: Vec<Column>,
 }
 
-/// The stamp and the number of a deletion that the log does not know.
-pub type Unknown = (i64, i64);
-
 impl Copying {
     /// The table `oid`, which is being converted; 55000 where it is not any more.
     pub fn of(oid: pg_sys::Oid) -> Result<Copying> {
@@ -187,19 +184,9 @@ impl Copying {
         self.writing(|| statement.execute(&arguments))
     }
 
-    /// The last deletion that the log does not know of which there are copies.
-    pub fn last_unknown(&self) -> Result<Option<Unknown>> {
-        let own = &self.bin.own;
-        let sql = format!(
-            "SELECT {}, {} FROM {} WHERE {} OPERATOR(pg_catalog.=) '{UNKNOWN}' ORDER BY 2 DESC LIMIT 1",
-            own.deleted_at.sql(),
-            own.deletion.sql(),
-            self.bin.sql(),
-            own.actor.sql()
-        );
-        let found = self.table.evaluating(|| Statement::new(sql, []).first_row(&[]))?;
-        let number = |value: &pg_sys::Datum| value.value().cast_signed() as i64;
-        Ok(found.and_then(|row| row.first().map(number).zip(row.get(1).map(number))))
+    /// The numbers of deletions that the log does not know, of which there are copies.
+    pub fn numbers_given(&self) -> Result<Spool> {
+        numbers_given(&self.table, &self.bin)
     }
 
     /// Makes the copies right that there are: those of what is no tombstone any more go, those of what has changed change. The table
@@ -306,9 +293,19 @@ impl Copying {
     }
 }
 
-/// The stamp of a row that names a tombstone: its last value.
-pub fn stamp_of(row: &DueRow) -> i64 {
-    row.last().map_or(0, |stamp| stamp.value().cast_signed() as i64)
+/// The deletions in a bin that the log does not know: the number of each before its stamp, in the order of the stamps.
+pub fn numbers_given(table: &Table, bin: &Bin) -> Result<Spool> {
+    let own = &bin.own;
+    let sql = format!(
+        "SELECT pg_catalog.min({}), {stamp} FROM {} WHERE {} OPERATOR(pg_catalog.=) '{UNKNOWN}' GROUP BY {stamp} ORDER BY {stamp}",
+        own.deletion.sql(),
+        bin.sql(),
+        own.actor.sql(),
+        stamp = own.deleted_at.sql(),
+    );
+    let mut spool = Spool::new(&[pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID]);
+    table.evaluating(|| spool.fill(&Statement::new(sql, []), &[]))?;
+    Ok(spool)
 }
 
 fn stamps() -> ColumnType {

@@ -7,6 +7,7 @@ mod group;
 mod references;
 mod to_archive;
 mod to_in_place;
+mod unknown;
 
 use std::ffi::{CStr, CString};
 

@@ -2,26 +2,23 @@
 //! whatever becomes of this session, and the next CALL goes on. Batches copy the tombstones, those that the log knows of first. The
 //! last transaction has the tables to itself: it makes the copies right, takes the tombstones out of the tables, and changes the layout.
 
-use std::collections::VecDeque;
-
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
-use super::copying::{Copying, Unknown, stamp_of};
+use super::copying::Copying;
 use super::group::{self, Member};
 use super::references::refuse_dangling;
+use super::unknown::Unknowns;
 use super::{counted, in_our_settings, tell, tell_truncate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::procedure::transaction;
 use crate::backend::query::Statement;
-use crate::backend::relation::{LockFor, draw};
+use crate::backend::relation::LockFor;
 use crate::backend::snapshot;
-use crate::backend::spool::{Spool, Taken};
 use crate::backend::transaction::with_snapshot;
 use crate::error::{Error, Result};
-use crate::lifecycle::layout::DueRow;
 use crate::log::event;
 use crate::log::run::{self, Run};
 use crate::manage::doors::forget_all;
@@ -198,111 +195,28 @@ fn copy_known(begun: &[Begun], since: &str) -> Result<u64> {
 /// Copies what the log does not know, by deletions of its own: one for each stamp, whichever of the tables bear it, in the order of the
 /// stamps. Returns how many tombstones.
 fn copy_unknown(begun: &[Begun]) -> Result<u64> {
-    let mut unknown = transaction(|| in_our_settings(|| Unknowns::of(begun)))?;
+    let tables: Vec<pg_sys::Oid> = begun.iter().map(|begun| begun.table).collect();
+    let mut unknown = transaction(|| in_our_settings(|| Unknowns::of(&tables)))?;
     let mut copied = 0;
     loop {
-        let rows = transaction(|| in_our_settings(|| unknown.copy(begun)))?;
-        match rows {
+        match transaction(|| in_our_settings(|| copy_batch(&mut unknown, begun)))? {
             Some(rows) => copied += rows,
             None => return Ok(copied),
         }
     }
 }
 
-/// The tombstones of all the tables that the log does not know, in the order of their stamps.
-struct Unknowns {
-    queues: Vec<Queue>,
-    /// The deletion that was given a number last.
-    last: Option<Unknown>,
-}
-
-/// Those of one table.
-struct Queue {
-    spool: Spool,
-    /// What was taken out of the spool, for as long as rows of it are in use.
-    taken: Vec<Taken>,
-    rows: VecDeque<DueRow>,
-    is_empty: bool,
-}
-
-impl Unknowns {
-    fn of(begun: &[Begun]) -> Result<Unknowns> {
-        let copyings = begun.iter().map(|begun| Copying::of(begun.table)).collect::<Result<Vec<_>>>()?;
-        let queue = |copying: &Copying| {
-            Ok(Queue { spool: copying.without_copies()?, taken: Vec::new(), rows: VecDeque::new(), is_empty: false })
-        };
-        let queues = copyings.iter().map(queue).collect::<Result<Vec<Queue>>>()?;
-        let mut last = None::<Unknown>;
-        if queues.iter().any(|queue| queue.spool.rows() > 0) {
-            // Where a conversion was broken off, a part of its last deletion has a number.
-            for copying in &copyings {
-                last = last.into_iter().chain(copying.last_unknown()?).max_by_key(|(_, number)| *number);
-            }
-        }
-        Ok(Unknowns { queues, last })
+/// Copies the next of them; `None`: there are none.
+fn copy_batch(unknown: &mut Unknowns, begun: &[Begun]) -> Result<Option<u64>> {
+    let Some(batch) = unknown.next_batch(BATCH) else { return Ok(None) };
+    let mut copied = 0;
+    for (Begun { table, run, .. }, rows) in begun.iter().zip(&batch) {
+        let rows = Copying::of(*table)?.copy_unknown(rows)?;
+        run.count(rows)?;
+        copied += rows;
     }
-
-    /// Copies the next batch; `None`: there is none.
-    fn copy(&mut self, begun: &[Begun]) -> Result<Option<u64>> {
-        let mut batch: Vec<Vec<(DueRow, i64)>> = begun.iter().map(|_| Vec::new()).collect();
-        let mut rows = 0;
-        while rows < BATCH
-            && let Some((place, row)) = self.next()
-        {
-            let number = self.number(stamp_of(&row));
-            batch[place].push((row, number));
-            rows += 1;
-        }
-        if rows == 0 {
-            return Ok(None);
-        }
-        let mut copied = 0;
-        for (Begun { table, run, .. }, rows) in begun.iter().zip(&batch) {
-            let rows = Copying::of(*table)?.copy_unknown(rows)?;
-            run.count(rows)?;
-            copied += rows;
-        }
-        self.queues.iter_mut().for_each(Queue::forget_used);
-        Ok(Some(copied))
-    }
-
-    /// The one with the oldest stamp, and the place of its table.
-    fn next(&mut self) -> Option<(usize, DueRow)> {
-        let heads = self.queues.iter_mut().enumerate().filter_map(|(place, queue)| Some((queue.head()?, place)));
-        let (_, place) = heads.min()?;
-        self.queues[place].rows.pop_front().map(|row| (place, row))
-    }
-
-    fn number(&mut self, stamp: i64) -> i64 {
-        match self.last {
-            Some((last, number)) if last == stamp => number,
-            _ => {
-                let number = draw(c"event_seq_seq");
-                self.last = Some((stamp, number));
-                number
-            }
-        }
-    }
-}
-
-impl Queue {
-    /// The stamp of the next row.
-    fn head(&mut self) -> Option<i64> {
-        if self.rows.is_empty() && !self.is_empty {
-            const AT_ONCE: usize = 1000;
-            let mut taken = self.spool.take(AT_ONCE);
-            self.is_empty = taken.rows.is_empty();
-            self.rows.extend(std::mem::take(&mut taken.rows));
-            self.taken.push(taken);
-        }
-        self.rows.front().map(stamp_of)
-    }
-
-    /// The rows in use are of what was taken out last.
-    fn forget_used(&mut self) {
-        let used = self.taken.len().saturating_sub(1);
-        self.taken.drain(..used);
-    }
+    unknown.forget_used();
+    Ok(Some(copied))
 }
 
 /// What has come of one table.
@@ -335,8 +249,8 @@ fn finish(table: pg_sys::Oid, begun: &[Begun], since: &str) -> Result<Vec<Moved>
             }
         }
     }
-    let mut unknown = with_snapshot(|| Unknowns::of(begun))?;
-    while unknown.copy(begun)?.is_some() {}
+    let mut unknown = with_snapshot(|| Unknowns::of(&tables))?;
+    while copy_batch(&mut unknown, begun)?.is_some() {}
     let mut moved = Vec::new();
     for (copying, member) in copyings.iter().zip(&members) {
         let (copies, rows) = (copying.copies()?, copying.take_out()?);

@@ -199,6 +199,20 @@ CALL tombstone.convert('parcel', 'in_place');
 CALL tombstone.convert('depot', 'in_place');
 CALL tombstone.convert('parcel', 'in_place');
 
+-- A child that was converted by itself: its parent's deletions are its own.
+CREATE TABLE shelf (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE TABLE book (id int PRIMARY KEY, shelf int REFERENCES shelf ON DELETE CASCADE, deleted_at timestamptz);
+INSERT INTO shelf SELECT i, '2023-01-01'::timestamptz + i * interval '1 hour' FROM generate_series(1, 3) i;
+INSERT INTO book SELECT id, id, deleted_at FROM shelf WHERE id > 1;
+SELECT tombstone.manage('shelf', retention => NULL), tombstone.manage('book', retention => NULL);
+CALL tombstone.convert('book', 'archive');
+SELECT tombstone.restore('2', 'shelf');
+UPDATE shelf SET deleted_at = '2023-01-01' WHERE id = 2;
+CALL tombstone.convert('shelf', 'archive');
+SELECT id, actor = current_user AS by_me, cause FROM shelf_tombstone ORDER BY id;
+SELECT id, s.deletion = b.deletion AS same FROM book_tombstone b JOIN shelf_tombstone s USING (id) ORDER BY id;
+SELECT tombstone.restore('3', 'shelf');
+
 -- One that is broken off: whoever has made the bin fit less than its table.
 CREATE FUNCTION spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$
 BEGIN
