@@ -8,7 +8,7 @@ use std::ptr;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{SpiError, SpiHeapTupleData};
-use pgrx::{PgMemoryContexts, Spi, pg_sys};
+use pgrx::{PgList, PgMemoryContexts, Spi, pg_sys};
 
 use crate::backend::identity::c_string;
 use crate::backend::transaction::keeps_snapshot;
@@ -58,17 +58,26 @@ impl ResultRow {
         }
     }
 
-    fn values(&self) -> Vec<pg_sys::Datum> {
-        // SAFETY: reads each column and copies it, as its type has it, to where SPI's caller allocates.
-        unsafe {
-            let value = |i| {
-                let (mut length, mut by_value, mut is_null) = (0, false, false);
-                pg_sys::get_typlenbyval(pg_sys::SPI_gettypeid(self.shape, i), &mut length, &mut by_value);
-                let value = pg_sys::SPI_getbinval(self.tuple, self.shape, i, &mut is_null);
-                if is_null { pg_sys::Datum::from(0) } else { pg_sys::SPI_datumTransfer(value, by_value, length as i32) }
-            };
-            (1..=(*self.shape).natts).map(value).collect()
-        }
+    /// How values of each column are copied: whether they stand in the row itself, and their length.
+    fn kinds(&self) -> Vec<(bool, i16)> {
+        // SAFETY: a descriptor, as SPI returned it; catalog look-ups.
+        let kind = |i| unsafe {
+            let (mut length, mut by_value) = (0, false);
+            pg_sys::get_typlenbyval(pg_sys::SPI_gettypeid(self.shape, i), &mut length, &mut by_value);
+            (by_value, length)
+        };
+        // SAFETY: as above.
+        (1..=unsafe { (*self.shape).natts }).map(kind).collect()
+    }
+
+    /// The values, copied to where SPI's caller allocates. `kinds` are those of the rows of this shape.
+    fn values(&self, kinds: &[(bool, i16)]) -> Vec<pg_sys::Datum> {
+        let copy = |(value, (by_value, length)): (Option<pg_sys::Datum>, &(bool, i16))| match value {
+            // SAFETY: a value of that kind, as it stands in the row.
+            Some(value) if !by_value => unsafe { pg_sys::SPI_datumTransfer(value, false, i32::from(*length)) },
+            value => value.unwrap_or(pg_sys::Datum::from(0)),
+        };
+        self.raw().into_iter().zip(kinds).map(copy).collect()
     }
 }
 
@@ -108,12 +117,15 @@ impl Statement {
 
     /// Runs it; the values of the first row it finds, none of them NULL, copied into the caller's memory context.
     pub fn first_row(&self, arguments: &[DatumWithOid]) -> Result<Option<Vec<pg_sys::Datum>>> {
-        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.first().map(ResultRow::values)))
+        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.first().map(|row| row.values(&row.kinds()))))
     }
 
     /// The same of every row.
     pub fn value_rows(&self, arguments: &[DatumWithOid]) -> Result<Vec<Vec<pg_sys::Datum>>> {
-        self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.iter().map(ResultRow::values).collect()))
+        self.run(arguments, Sees::Transaction, |_, rows| {
+            let kinds = rows.first().map(ResultRow::kinds).unwrap_or_default();
+            Ok(rows.iter().map(|row| row.values(&kinds)).collect())
+        })
     }
 
     /// The first column of the first row it finds in what is committed now. Reads only.
@@ -129,7 +141,7 @@ impl Statement {
         at_once: i64,
         mut read: impl FnMut(&SpiHeapTupleData) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
-        self.portal(arguments, at_once, true, |row| read(&row.data()?))
+        self.portal(arguments, at_once, |row| read(&row.data()?))
     }
 
     /// Hands over all rows, as they stand, with their shape.
@@ -143,21 +155,40 @@ impl Statement {
             take(row.tuple, row.shape);
             Ok(ControlFlow::Continue(()))
         };
-        self.portal(arguments, at_once, true, hand_over).map(drop)
+        self.portal(arguments, at_once, hand_over).map(drop)
     }
 
-    /// The same of the rows that a write returns.
-    pub fn each_written_tuple(
+    /// Runs it; what it returns goes to `store` at once, and values kept apart from their row are fetched: that may be gone. Returns the
+    /// shape of the rows, a copy in `memory`, and how many they are.
+    ///
+    /// # Safety
+    /// The store is open.
+    pub unsafe fn store(
         &self,
         arguments: &[DatumWithOid],
-        at_once: i64,
-        mut take: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
-    ) -> Result<()> {
-        let hand_over = |row: &ResultRow| {
-            take(row.tuple, row.shape);
-            Ok(ControlFlow::Continue(()))
-        };
-        self.portal(arguments, at_once, false, hand_over).map(drop)
+        store: *mut pg_sys::Tuplestorestate,
+        memory: &mut PgMemoryContexts,
+    ) -> Result<(pg_sys::TupleDesc, u64)> {
+        Spi::connect_mut(|_| {
+            let plan = self.plan()?;
+            // SAFETY: SPI is connected, which frees parameters and receiver when it ends; the store is open by contract of this function.
+            // The plan has one statement.
+            unsafe {
+                let receiver = pg_sys::CreateTuplestoreDestReceiver();
+                let (context, none) = (memory.value(), ptr::null_mut());
+                pg_sys::SetTuplestoreDestReceiverParams(receiver, store, context, true, none, ptr::null());
+                let options = pg_sys::SPIExecuteOptions {
+                    params: self.parameters(arguments),
+                    dest: receiver,
+                    ..pg_sys::SPIExecuteOptions::default()
+                };
+                Spi::check_status(pg_sys::SPI_execute_plan_extended(plan, &raw const options))?;
+                let sources = PgList::<pg_sys::CachedPlanSource>::from_pg(pg_sys::SPI_plan_get_plan_sources(plan));
+                let source = sources.get_ptr(0).ok_or(SpiError::NoTupleTable)?;
+                let shape = memory.switch_to(|_| pg_sys::CreateTupleDescCopy((*source).resultDesc));
+                Ok((shape, pg_sys::SPI_processed))
+            }
+        })
     }
 
     /// The same in what is committed now, whatever the running statement sees.
@@ -169,7 +200,7 @@ impl Statement {
     ) -> Result<()> {
         // SAFETY: pushed and popped here; an error's abort pops by itself.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
-        let outcome = self.portal(arguments, at_once, true, |row| read(&row.raw()).map(ControlFlow::Continue));
+        let outcome = self.portal(arguments, at_once, |row| read(&row.raw()).map(ControlFlow::Continue));
         // SAFETY: as above.
         unsafe { pg_sys::PopActiveSnapshot() };
         outcome.map(drop)
@@ -179,7 +210,6 @@ impl Statement {
         &self,
         arguments: &[DatumWithOid],
         at_once: i64,
-        only_reads: bool,
         mut read: impl FnMut(&ResultRow) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
         let (mut values, nulls) = self.values_and_nulls(arguments);
@@ -187,7 +217,7 @@ impl Statement {
             let plan = self.plan()?;
             // SAFETY: SPI is connected; as many values and null flags as the plan has parameters. The portal is closed below,
             // or by the abort of an error.
-            let portal = unsafe { pg_sys::SPI_cursor_open(ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), only_reads) };
+            let portal = unsafe { pg_sys::SPI_cursor_open(ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true) };
             let mut memory = PgMemoryContexts::new("pg_tombstone rows");
             let outcome = loop {
                 // SAFETY: an open portal; the rows are read before they are freed.
@@ -222,6 +252,21 @@ impl Statement {
             None => (pg_sys::Datum::from(0), b'n' as core::ffi::c_char),
         };
         arguments.iter().map(value_and_null).unzip()
+    }
+
+    /// The same as the executor takes them.
+    fn parameters(&self, arguments: &[DatumWithOid]) -> pg_sys::ParamListInfo {
+        let (values, nulls) = self.values_and_nulls(arguments);
+        // SAFETY: the list has room for as many.
+        unsafe {
+            let list = pg_sys::makeParamList(values.len() as i32);
+            for (i, (value, null)) in values.into_iter().zip(nulls).enumerate() {
+                let (isnull, pflags, ptype) =
+                    (null == b'n' as core::ffi::c_char, pg_sys::PARAM_FLAG_CONST as u16, self.arguments[i]);
+                *(*list).params.as_mut_ptr().add(i) = pg_sys::ParamExternData { value, isnull, pflags, ptype };
+            }
+            list
+        }
     }
 
     fn run<T>(&self, arguments: &[DatumWithOid], sees: Sees, read: impl FnOnce(u64, &[ResultRow]) -> Result<T>) -> Result<T> {

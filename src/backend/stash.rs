@@ -1,4 +1,5 @@
-//! Rows kept between two statements of a transaction, which SQL can read by a name. Beyond work_mem they go to a temporary file.
+//! Rows kept between two statements of a transaction, which SQL can read by a name. Beyond maintenance_work_mem they go to a temporary
+//! file: it is for those who do rarely, and one at a time, what takes much memory.
 
 use std::ffi::CString;
 
@@ -15,40 +16,26 @@ pub struct Stash {
     shape: pg_sys::TupleDesc,
     rows: u64,
     /// All of it lives here, and not in the memory of whoever fills it.
-    _memory: PgMemoryContexts,
+    memory: PgMemoryContexts,
 }
-
-/// Fetched at once.
-const FETCH: i64 = 1000;
 
 impl Stash {
     /// The rows that `statement` returns, which may write; `None` where there are none.
     pub fn of(statement: &Statement, arguments: &[DatumWithOid]) -> Result<Option<Stash>> {
-        // SAFETY: only makes a context below that one.
-        let mut memory =
-            unsafe { PgMemoryContexts::CurTransactionContext.switch_to(|_| PgMemoryContexts::new("pg_tombstone stash")) };
-        let (mut store, mut rows) = (std::ptr::null_mut(), 0);
-        let mut shape: pg_sys::TupleDesc = std::ptr::null_mut();
-        statement.each_written_tuple(arguments, FETCH, |tuple, row| {
-            // SAFETY: a row and its shape; both are copied. What is kept apart from its row is fetched: the row is gone.
-            unsafe {
-                memory.switch_to(|_| {
-                    if shape.is_null() {
-                        shape = pg_sys::CreateTupleDescCopy(row);
-                        store = pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem);
-                        pg_sys::tuplestore_set_eflags(store, (pg_sys::EXEC_FLAG_REWIND | pg_sys::EXEC_FLAG_BACKWARD) as i32);
-                    }
-                    let has_external = u32::from((*(*tuple).t_data).t_infomask) & pg_sys::HEAP_HASEXTERNAL != 0;
-                    let whole = if has_external { pg_sys::toast_flatten_tuple(tuple, row) } else { tuple };
-                    pg_sys::tuplestore_puttuple(store, whole);
-                    if has_external {
-                        pg_sys::heap_freetuple(whole);
-                    }
-                });
-            }
-            rows += 1;
-        })?;
-        Ok((rows > 0).then(|| Stash { store, shape, rows, _memory: memory }))
+        let mut stash = Stash::new();
+        // SAFETY: the store has just been opened.
+        (stash.shape, stash.rows) = unsafe { statement.store(arguments, stash.store, &mut stash.memory)? };
+        Ok((stash.rows > 0).then_some(stash))
+    }
+
+    fn new() -> Stash {
+        // SAFETY: makes a context below that one, and an empty store in it. Read from any place, and again from the first.
+        unsafe {
+            let mut memory = PgMemoryContexts::CurTransactionContext.switch_to(|_| PgMemoryContexts::new("pg_tombstone stash"));
+            let store = memory.switch_to(|_| pg_sys::tuplestore_begin_heap(true, false, pg_sys::maintenance_work_mem));
+            pg_sys::tuplestore_set_eflags(store, (pg_sys::EXEC_FLAG_REWIND | pg_sys::EXEC_FLAG_BACKWARD) as i32);
+            Stash { store, shape: std::ptr::null_mut(), rows: 0, memory }
+        }
     }
 
     pub fn rows(&self) -> u64 {

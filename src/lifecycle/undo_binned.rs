@@ -201,7 +201,7 @@ impl Binned {
     /// missing only because something else does not come back is said once for each table. To be rolled back.
     fn found_by_trying(&self) -> Result<Vec<Conflict>> {
         let mut left: Vec<(usize, Vec<Key>)> =
-            self.held.iter().enumerate().map(|(i, held)| (i, distinct(&held.keys))).collect();
+            self.held.iter().enumerate().map(|(i, held)| (i, distinct(&held.keys).cloned().collect())).collect();
         let mut failures: Vec<(usize, Key, Error)> = Vec::new();
         loop {
             let before: usize = left.iter().map(|(_, keys)| keys.len()).sum();
@@ -303,8 +303,8 @@ impl Binned {
                 .flat_map(|one| one.others.iter().chain([&one.id]))
                 .map(String::as_str)
                 .collect();
-            let stays = |key: &Key| staying.contains(key.text.as_str());
-            let back = distinct(&held.keys).into_iter().filter(|key| !stays(key));
+            let stays = |key: &&Key| staying.contains(key.text.as_str());
+            let back = distinct(&held.keys).filter(|key| !stays(key));
             lines.extend(back.map(|key| held.line(key)));
         }
         lines.extend(self.gone.iter().filter_map(Gone::line));
@@ -328,9 +328,9 @@ impl Binned {
 }
 
 /// The keys, each once, in their order.
-fn distinct(keys: &[Key]) -> Vec<Key> {
-    let mut seen = HashSet::new();
-    keys.iter().filter(|key| seen.insert(key.text.as_str())).cloned().collect()
+fn distinct(keys: &[Key]) -> impl Iterator<Item = &Key> {
+    let mut seen = HashSet::with_capacity(keys.len());
+    keys.iter().filter(move |key| seen.insert(key.text.as_str()))
 }
 
 impl Source {
@@ -485,13 +485,13 @@ impl Held {
         self.keys.iter().enumerate().map(move |(i, key)| (key.text.clone(), version(i), self.by_cascade))
     }
 
-    fn line(&self, key: Key) -> Line {
+    fn line(&self, key: &Key) -> Line {
         let blanked = self.redacted.then_some("what redaction blanked is gone");
         let again = self.taken_twice.contains(&key.text);
         let again = again.then_some("as it was first; the deletion took it twice, and its later tombstone stays");
         let detail = [blanked, again].into_iter().flatten().collect::<Vec<_>>().join("; ");
         let outcome = if self.redacted { "restored_redacted" } else { "restored" };
-        (self.table.oid, key.text, outcome.to_string(), (!detail.is_empty()).then_some(detail))
+        (self.table.oid, key.text.clone(), outcome.to_string(), (!detail.is_empty()).then_some(detail))
     }
 }
 

@@ -15,8 +15,24 @@ struct Returning {
     depth: u32,
     /// How many have passed the last trigger so far.
     passed: u64,
-    /// The rows as they are to come, from one reader and then the next.
+    /// The rows as they are to come, from one reader and then the next; and how many of them have been read, as nobody asks for them
+    /// where no other trigger can have changed them.
     rows: VecDeque<Reader>,
+    read: u64,
+}
+
+impl Returning {
+    /// The row that passes now.
+    fn current(&mut self) -> Option<&Reader> {
+        while self.read < self.passed {
+            if self.rows.front_mut()?.advance() {
+                self.read += 1;
+            } else {
+                self.rows.pop_front();
+            }
+        }
+        self.rows.front()
+    }
 }
 
 thread_local! {
@@ -51,7 +67,7 @@ pub fn inserting<T>(rows: Vec<(i32, i64, VecDeque<Reader>)>, act: impl FnOnce() 
     let before = RETURNING.with_borrow(Vec::len);
     let _restore = Restore(before, TAKES_OUT.replace(false));
     let depth = executor::next_depth();
-    let returning = rows.into_iter().map(|(table, stamp, rows)| Returning { table, stamp, depth, passed: 0, rows });
+    let returning = rows.into_iter().map(|(table, stamp, rows)| Returning { table, stamp, depth, passed: 0, rows, read: 0 });
     RETURNING.with_borrow_mut(|all| all.extend(returning));
     let value = act();
     let passed = RETURNING.with_borrow(|all| all[before..].iter().map(|one| one.passed).collect());
@@ -79,9 +95,6 @@ pub fn is_under_way(table: i32) -> bool {
 pub fn next(table: i32) -> Option<i64> {
     with(table, |one| {
         one.passed += 1;
-        while one.rows.front_mut().is_some_and(|reader| !reader.advance()) {
-            one.rows.pop_front();
-        }
         one.stamp
     })
 }
@@ -92,5 +105,5 @@ pub fn next(table: i32) -> Option<i64> {
 /// `tuple` is of descriptor `row`.
 pub unsafe fn as_it_was(table: i32, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
     // SAFETY: by contract of this function.
-    with(table, |one| one.rows.front().map(|reader| unsafe { reader.put_into(tuple, row) })).flatten().unwrap_or(tuple)
+    with(table, |one| one.current().map(|reader| unsafe { reader.put_into(tuple, row) })).flatten().unwrap_or(tuple)
 }
