@@ -134,6 +134,11 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         let Some((number, before)) = catalog::options_of(relation.oid)? else { return Err(catalog::not_managed(relation.oid)) };
         let Some(option) = option else { return Err(Error::invalid("option must not be NULL")) };
         let options = before.clone().with(&option, value.as_deref())?;
+        // Before anything else that would not go with the other layout.
+        if [ARCHIVE, IN_PLACE].iter().any(|layout| options.layout.as_deref() == Some(layout) && options.layout != before.layout)
+        {
+            return Err(layout_is_converted(&relation));
+        }
         let options = validate::complete(&relation, options)?;
         if names_other_rows(&before, &options) {
             refuse_while_tombstones_remain(number, &relation, &before, &option)?;
