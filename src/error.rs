@@ -142,6 +142,25 @@ impl Error {
         self
     }
 
+    /// The same for somebody who may not see the rows of table `title`: Postgres shows them in DETAIL, and in the message where a value
+    /// cannot be what it is to be (class 22). What names a constraint, or a right that is missing, stays.
+    pub fn without_values(mut self, title: &str) -> Self {
+        use PgSqlErrorCode::*;
+        let says_none = [
+            ERRCODE_FEATURE_NOT_SUPPORTED,
+            ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        ];
+        if !says_none.iter().any(|class| class_of(*class) == class_of(self.code)) {
+            self.detail = None;
+        }
+        if class_of(self.code) == class_of(ERRCODE_DATA_EXCEPTION) {
+            self.message = format!("a value does not fit table {title}");
+            self.hint = None;
+        }
+        self
+    }
+
     /// Whether it is 23503.
     pub fn is_foreign_key(&self) -> bool {
         self.code == PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION

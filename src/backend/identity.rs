@@ -129,16 +129,37 @@ pub fn row_security_binds(relation: pg_sys::Oid) -> bool {
 
 /// Whether the caller may SELECT from `relation`, whole, and name it at all.
 pub fn may_read(relation: pg_sys::Oid) -> bool {
+    may_select(caller(), relation, &[])
+}
+
+/// Whether `role` may SELECT from `relation`, whole or these columns of it, and name it at all.
+pub fn may_select(role: pg_sys::Oid, relation: pg_sys::Oid, columns: &[CString]) -> bool {
+    const ALLOWED: pg_sys::AclResult::Type = pg_sys::AclResult::ACLCHECK_OK;
     let (select, usage) = (pg_sys::ACL_SELECT as pg_sys::AclMode, pg_sys::ACL_USAGE as pg_sys::AclMode);
-    // SAFETY: catalog look-ups; a relation that is gone gives no rights.
+    // SAFETY: catalog look-ups; a relation that is gone, or a column, gives no rights.
     unsafe {
         let schema = pg_sys::get_rel_namespace(relation);
         #[cfg(any(feature = "pg14", feature = "pg15"))]
-        let of_schema = pg_sys::pg_namespace_aclcheck(schema, caller(), usage);
+        let of_schema = pg_sys::pg_namespace_aclcheck(schema, role, usage);
         #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-        let of_schema = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, caller(), usage);
-        let of_table = pg_sys::pg_class_aclcheck(relation, caller(), select);
-        [of_schema, of_table].iter().all(|answer| *answer == pg_sys::AclResult::ACLCHECK_OK)
+        let of_schema = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, usage);
+        let of_table = || pg_sys::pg_class_aclcheck(relation, role, select) == ALLOWED;
+        let of_column = |column: &CString| {
+            let number = pg_sys::get_attnum(relation, column.as_ptr());
+            number > 0 && pg_sys::pg_attribute_aclcheck(relation, number, role, select) == ALLOWED
+        };
+        of_schema == ALLOWED && (of_table() || !columns.is_empty() && columns.iter().all(of_column))
+    }
+}
+
+/// Who has asked for what is being done: the caller; or, in the middle of a foreign key's work and of a SECURITY DEFINER function,
+/// the role as the login or SET ROLE has it.
+pub fn asking() -> pg_sys::Oid {
+    let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: reads backend-local variables.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut role, &mut context);
+        if context as u32 & pg_sys::SECURITY_LOCAL_USERID_CHANGE == 0 { role } else { pg_sys::GetOuterUserId() }
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+use super::discretion::{in_owners_name, shows_to_asking};
 use super::layout::{self, Fallen};
 use super::rows::{Rows, keys_from};
 use crate::backend::query::Statement;
@@ -84,7 +85,7 @@ fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
         match key.on_delete {
             OnDelete::Cascade => {
                 let delete = || layout::of(&child).delete_children(key, &parents, stamp);
-                account::as_cascade(|| child.as_owner(delete))?
+                account::as_cascade(|| in_owners_name(&child, &[], delete))?
             }
             _ => refuse_if_live(table, &child, key, &parents)?,
         }
@@ -101,13 +102,16 @@ fn restore_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
         let child = by_oid(key.child)?;
         let layout = layout::of(&child);
         match child.parents.as_slice() {
-            [_only_this] => account::as_cascade(|| child.as_owner(|| layout.restore_children(key, &parents, stamp)))?,
+            [_only_this] => {
+                let restore = || layout.restore_children(key, &parents, stamp);
+                account::as_cascade(|| in_owners_name(&child, &[], restore))?;
+            }
             // A child that fell with two parents comes back with the last of them.
             _ => {
                 let fallen = child.as_owner(|| layout.fallen_children(key, &parents, stamp))?;
                 let fallen = with_live_parents(&child, &fallen)?;
                 let restore = || layout.restore(&Rows::Records(&fallen), Fallen::Stamped(stamp));
-                account::as_cascade(|| child.as_owner(restore)).map(drop)?;
+                account::as_cascade(|| in_owners_name(&child, &[], restore)).map(drop)?;
             }
         }
     }
@@ -137,13 +141,18 @@ pub fn require_live_parents(table: &Table, keys: &[Key]) -> Result<()> {
         let parent = by_oid(key.parent)?;
         let deleted = parent.as_owner(|| layout::of(&parent).deleted_parent(key, &referred))?;
         if let Some(deleted) = deleted {
+            let which = if shows_to_asking(table, &key.child_columns) || shows_to_asking(&parent, &key.parent_columns) {
+                format!("Parent ({}) = ({deleted}) is a tombstone.", names(&key.parent_columns))
+            } else {
+                "The parent is a tombstone.".to_string()
+            };
             return Err(Error::foreign_key(format!(
                 "restore in table {} violates foreign key \"{}\": its parent in {} is deleted",
                 table.title(),
                 key.name,
                 parent.title()
             ))
-            .detail(format!("Parent ({}) = ({deleted}) is a tombstone.", names(&key.parent_columns)))
+            .detail(which)
             .hint("Restore the parent first, or undo() the deletion that took both."));
         }
     }
@@ -171,7 +180,11 @@ fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Ref
             key.name,
             child.title()
         ))
-        .detail(format!("A live record with ({}) = ({live}) refers to it.", names(&key.child_columns)))
+        .detail(if shows_to_asking(table, &key.parent_columns) || shows_to_asking(child, &key.child_columns) {
+            format!("A live record with ({}) = ({live}) refers to it.", names(&key.child_columns))
+        } else {
+            "A live record refers to it.".to_string()
+        })
         .hint("Delete the children first, or declare the foreign key ON DELETE CASCADE.")),
     }
 }

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::discretion::{id_to_asking, named_to_asking};
 use super::layout::{self, Lock};
 use super::rows::Rows;
 use super::{no_such_record, record};
@@ -38,13 +39,14 @@ pub fn refuse_held(table: &Table, ids: &[String]) -> Result<()> {
     let mut ids = ids.to_vec();
     ids.dedup();
     let held = HELD.latest(&[table.number.into(), DatumWithOid::from(ids)])?;
-    held.map_or(Ok(()), |id| Err(on_hold(format!("record \"{id}\" of table {} is on hold", table.title()))))
+    held.map_or(Ok(()), |id: String| Err(on_hold(format!("{} is on hold", named_to_asking(table, &id)))))
 }
 
 /// 55006 where any record of the table is on hold.
 pub fn refuse_any(table: &Table) -> Result<()> {
     let held = ANY.latest(&[table.number.into()])?;
-    let refusal = |id| on_hold(format!("cannot truncate table {}: record \"{id}\" is on hold", table.title()));
+    let refusal =
+        |id: String| on_hold(format!("cannot truncate table {}: {} is on hold", table.title(), id_to_asking(table, &id)));
     held.map_or(Ok(()), |id: String| Err(refusal(id)))
 }
 

@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::discretion::{in_owners_name, named, shows_ids};
 use super::layout::{self, Fallen, Found, Lock, Standing};
 use super::rows::Rows;
 use super::undo_binned::{Binned, Line};
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
 use crate::log::event::{self, Taken};
 use crate::table::key::Key;
-use crate::table::{Table, all_managed, by_number};
+use crate::table::{Table, all_managed, by_number, by_oid};
 
 /// What would become, or became, of one row that the deletion took.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,11 +55,11 @@ fn undo(
 ) -> Result<
     TableIterator<
         'static,
-        (name!(relation, pg_sys::Oid), name!(id, String), name!(outcome, String), name!(detail, Option<String>)),
+        (name!(relation, pg_sys::Oid), name!(id, Option<String>), name!(outcome, String), name!(detail, Option<String>)),
     >,
     ErrorReport,
 > {
-    let undo = || -> Result<Vec<Line>> {
+    let undo = || -> Result<Vec<Shown>> {
         let deletion = deletion.ok_or_else(|| Error::invalid("deletion must not be NULL"))?;
         let (mut parts, mut binned) = (parts_of(deletion)?, Binned::of(deletion)?);
         if parts.is_empty() && binned.is_unknown() {
@@ -80,9 +81,24 @@ fn undo(
         if !rehearsed {
             refuse_conflicts(deletion, &parts)?;
         }
-        Ok(lines.into_iter().chain(parts.iter().flat_map(Part::lines)).collect())
+        shown(lines.into_iter().chain(parts.iter().flat_map(Part::lines)))
     };
     undo().map(TableIterator::new).map_err(Into::into)
+}
+
+/// A line as the caller gets it: who may not know the ids of a table gets them as NULL.
+type Shown = (pg_sys::Oid, Option<String>, String, Option<String>);
+
+fn shown(lines: impl Iterator<Item = Line>) -> Result<Vec<Shown>> {
+    let mut known: HashMap<pg_sys::Oid, bool> = HashMap::new();
+    let shown = lines.map(|(relation, id, outcome, detail)| {
+        let is_known = match known.get(&relation) {
+            Some(is_known) => *is_known,
+            None => *known.entry(relation).or_insert(shows_ids(&*by_oid(relation)?)),
+        };
+        Ok((relation, is_known.then_some(id), outcome, detail))
+    });
+    shown.collect()
 }
 
 fn parts_of(deletion: i64) -> Result<Vec<Part>> {
@@ -128,7 +144,7 @@ impl Part {
     fn on_rows<T>(&self, among: &[usize], act: impl FnOnce(&Rows) -> Result<T>) -> Result<T> {
         let (keys, versions) = self.keys_and_versions(among);
         let rows = if versions.is_empty() { Rows::Records(&keys) } else { Rows::Pairs(&keys, &versions) };
-        if self.taken.by_cascade { self.table.as_owner(|| act(&rows)) } else { act(&rows) }
+        if self.taken.by_cascade { in_owners_name(&self.table, &[], || act(&rows)) } else { act(&rows) }
     }
 
     fn candidates(&self) -> Vec<usize> {
@@ -257,7 +273,7 @@ fn refuse_conflicts(deletion: i64, parts: &[Part]) -> Result<()> {
     let named = conflicts
         .iter()
         .take(5)
-        .map(|(part, i, error)| format!("\"{}\" of {}: {}", part.keys[*i].text, part.table.title(), error.summary()));
+        .map(|(part, i, error)| format!("{}: {}", named(&part.table, &part.keys[*i].text), error.summary()));
     Err(first
         .clone()
         .reworded(format!("deletion {deletion} cannot be undone: not all of its records can come back"))

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::discretion::named;
 use super::layout::archive::parts::by_index;
 use super::layout::archive::revive::{self, Lot, Twice, Which};
 use super::layout::{self, Lock, Standing};
@@ -286,7 +287,7 @@ impl Binned {
         }
         let (theirs, others): (Vec<_>, Vec<_>) = blockers.iter().partition(|(i, _)| above.contains(&self.held[*i].table.oid));
         let theirs = if theirs.is_empty() { others } else { theirs };
-        let first = theirs.first().map(|(i, key)| format!("\"{}\" of {}", key.text, self.held[*i].table.title()));
+        let first = theirs.first().map(|(i, key)| named(&self.held[*i].table, &key.text));
         match theirs.len() {
             0 | 1 => first.unwrap_or_default(),
             causes => format!("{} and {} more", first.unwrap_or_default(), causes - 1),
@@ -315,8 +316,7 @@ impl Binned {
     }
 
     fn cannot(&self, first: &Conflict, conflicts: &[Conflict]) -> Error {
-        let named =
-            conflicts.iter().take(5).map(|one| format!("\"{}\" of {}: {}", one.id, one.table.title(), one.error.summary()));
+        let named = conflicts.iter().take(5).map(|one| format!("{}: {}", named(&one.table, &one.id), one.error.summary()));
         let deletion = self.deletion;
         first
             .error

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+use super::discretion::in_owners_name;
 use super::layout::archive::revive::Lot;
 use super::rows::{key_equals, keys_from};
 use crate::backend::own_table::own_statements;
@@ -134,7 +135,7 @@ fn put_back_along(deletion: i64, parent: &Table, child: &Table, key: &ForeignKey
     }
     let is_there = there_again(parent, key, &kept)?;
     let kept: Vec<Kept> = kept.into_iter().zip(is_there).filter_map(|(kept, is_there)| is_there.then_some(kept)).collect();
-    account::as_cascade(|| child.as_owner(|| write(child, key, &kept)))?;
+    account::as_cascade(|| in_owners_name(child, &[], || write(child, key, &kept)))?;
     let ids: Vec<String> = kept.into_iter().map(|kept| kept.key.text).collect();
     FORGET.run(&[deletion.into(), child.number.into(), key.name.as_str().into(), ids.into()])
 }

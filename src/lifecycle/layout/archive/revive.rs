@@ -12,6 +12,7 @@ use crate::backend::query::Statement;
 use crate::backend::stash::{self, Stash};
 use crate::error::{Error, Result};
 use crate::lifecycle::cascade::{self, Referred};
+use crate::lifecycle::discretion::in_owners_name;
 use crate::lifecycle::layout::returning;
 use crate::lifecycle::rows::{Clause, Rows};
 use crate::lifecycle::unlinked;
@@ -206,11 +207,12 @@ fn together(deletion: i64, lots: &[&Lot]) -> Result<Vec<u64>> {
     let rows = tables.iter().map(|table| (table.table.number, table.stamp, readers(table))).collect();
     // What somebody deleted comes back with the rights of whoever asks; what fell with it, with its owner's, as it went.
     let write = || stash::run(&sql, &named);
+    let others: Vec<&Table> = before.iter().map(|table| table.table).collect();
     let (written, passed) =
         returning::inserting(rows, || match (lots.iter().all(|lot| lot.by_cascade == Some(true)), account::current().cause) {
             (false, _) => write(),
-            (true, Cause::Undo) => last.table.as_owner(write),
-            (true, _) => account::as_cascade(|| last.table.as_owner(write)),
+            (true, Cause::Undo) => in_owners_name(last.table, &others, write),
+            (true, _) => account::as_cascade(|| in_owners_name(last.table, &others, write)),
         });
     written?;
     for (table, passed) in tables.iter().zip(passed) {
