@@ -15,7 +15,7 @@ COMMENT ON FUNCTION tombstone.soft_delete_many IS
 CREATE FUNCTION tombstone.restore(id text, relation regclass DEFAULT NULL, deletion bigint DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'restore_wrapper';
 COMMENT ON FUNCTION tombstone.restore IS
-    'Brings a tombstone back to life, with the children that its deletion took by cascade; returns how many records. Of several tombstones of one id (layout archive) the latest, or the one that deletion left. What redaction blanked stays blank. P0002: no tombstone of that id. 23503: its parent is deleted.';
+    'Brings a tombstone back to life, with the children that its deletion took; returns how many records. Of several tombstones of one id (layout archive) the latest, or the one that deletion left. What redaction blanked stays blank. P0002: no tombstone of that id. 23503: its parent is deleted.';
 
 CREATE FUNCTION tombstone.undo(deletion bigint, dry_run boolean DEFAULT false)
     RETURNS TABLE (relation regclass, id text, outcome text, detail text)

@@ -132,10 +132,19 @@ pub fn may_read(relation: pg_sys::Oid) -> bool {
     may_select(caller(), relation, &[])
 }
 
+/// Whether the caller may INSERT into `relation`, any of its columns, and name it at all.
+pub fn may_insert(relation: pg_sys::Oid) -> bool {
+    may(caller(), relation, pg_sys::ACL_INSERT, &[])
+}
+
 /// Whether `role` may SELECT from `relation`, whole or these columns of it, and name it at all.
 pub fn may_select(role: pg_sys::Oid, relation: pg_sys::Oid, columns: &[CString]) -> bool {
+    may(role, relation, pg_sys::ACL_SELECT, columns)
+}
+
+fn may(role: pg_sys::Oid, relation: pg_sys::Oid, right: u32, columns: &[CString]) -> bool {
     const ALLOWED: pg_sys::AclResult::Type = pg_sys::AclResult::ACLCHECK_OK;
-    let (select, usage) = (pg_sys::ACL_SELECT as pg_sys::AclMode, pg_sys::ACL_USAGE as pg_sys::AclMode);
+    let (right, usage) = (right as pg_sys::AclMode, pg_sys::ACL_USAGE as pg_sys::AclMode);
     // SAFETY: catalog look-ups; a relation that is gone, or a column, gives no rights.
     unsafe {
         let schema = pg_sys::get_rel_namespace(relation);
@@ -143,10 +152,10 @@ pub fn may_select(role: pg_sys::Oid, relation: pg_sys::Oid, columns: &[CString])
         let of_schema = pg_sys::pg_namespace_aclcheck(schema, role, usage);
         #[cfg(not(any(feature = "pg14", feature = "pg15")))]
         let of_schema = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, usage);
-        let of_table = || pg_sys::pg_class_aclcheck(relation, role, select) == ALLOWED;
+        let of_table = || pg_sys::pg_class_aclcheck(relation, role, right) == ALLOWED;
         let of_column = |column: &CString| {
             let number = pg_sys::get_attnum(relation, column.as_ptr());
-            number > 0 && pg_sys::pg_attribute_aclcheck(relation, number, role, select) == ALLOWED
+            number > 0 && pg_sys::pg_attribute_aclcheck(relation, number, role, right) == ALLOWED
         };
         of_schema == ALLOWED && (of_table() || !columns.is_empty() && columns.iter().all(of_column))
     }

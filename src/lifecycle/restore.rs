@@ -1,4 +1,4 @@
-//! restore: a tombstone becomes a live record, and with it the children that its deletion took by cascade.
+//! restore: a tombstone becomes a live record, and with it the children that its deletion took.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -14,7 +14,7 @@ use crate::log::event::{self, Taken};
 use crate::table::key::Key;
 use crate::table::{Fits, Table};
 
-/// Restores a record; returns how many records came back, itself and cascaded children (DESIGN §3).
+/// Restores a record; returns how many records came back, itself and its children (DESIGN §3).
 #[pg_extern(sql = false)]
 fn restore(id: Option<String>, relation: Option<pg_sys::Oid>, deletion: Option<i64>) -> Result<i64, ErrorReport> {
     let restore = || -> Result<i64> {

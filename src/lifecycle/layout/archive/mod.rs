@@ -4,6 +4,7 @@
 
 pub mod altering;
 mod follow;
+mod orphans;
 pub mod parts;
 pub mod revive;
 

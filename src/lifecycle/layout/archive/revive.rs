@@ -1,13 +1,16 @@
 //! Bringing back what a deletion took: out of the bins, into the tables, parents before children. Tables that refer to each other in
 //! a circle are written by one statement: Postgres checks their foreign keys at its end.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+use super::orphans;
 use super::parts::by_index;
 use crate::backend::ident::ident;
+use crate::backend::identity::may_insert;
 use crate::backend::query::Statement;
 use crate::backend::stash::{self, Stash};
 use crate::error::{Error, Result};
@@ -15,11 +18,11 @@ use crate::lifecycle::cascade::{self, Referred};
 use crate::lifecycle::discretion::in_owners_name;
 use crate::lifecycle::layout::returning;
 use crate::lifecycle::rows::{Clause, Rows};
-use crate::lifecycle::unlinked;
+use crate::lifecycle::{owners, unlinked};
 use crate::log::account::{self, Cause};
 use crate::table::key::Key;
 use crate::table::triggers::RETURN_TRIGGER;
-use crate::table::{Bin, OnDelete, Table, by_oid};
+use crate::table::{Bin, ForeignKey, OnDelete, Table, by_oid};
 
 /// Which tombstones of one deletion.
 #[derive(Clone)]
@@ -48,32 +51,45 @@ pub struct Lot {
     pub by_cascade: Option<bool>,
 }
 
-/// Brings back a lot, and what fell with it along foreign keys; returns how many rows of the lot itself came back.
+/// Brings back a lot, and what fell with it along foreign keys; returns how many rows of the lot itself came back. To whoever asks for
+/// a record also come back the children that somebody deleted with it, as they have to where a foreign key does not do it by itself.
 pub fn with_what_fell(deletion: i64, lot: Lot) -> Result<u64> {
+    let is_asked = account::current().cause == Cause::User;
     let mut lots = vec![lot];
     let mut next = 0;
     while let Some(parent) = lots.get(next).cloned() {
         next += 1;
-        for key in parent.table.children.iter().filter(|key| key.on_delete == OnDelete::Cascade) {
+        for key in parent.table.children.iter().filter(|key| key.on_delete != OnDelete::Wait) {
             let child = by_oid(key.child)?;
             let Some(bin) = child.bin() else { continue };
             let parents = values_of(deletion, &parent, key)?;
             if parents.is_empty() {
                 continue;
             }
-            let known: Vec<String> = lots.iter().filter(|lot| lot.table.oid == child.oid).flat_map(Lot::ids).collect();
-            let mut fallen = fallen(deletion, &child, bin, key, &parents)?;
-            fallen.retain(|key| !known.contains(&key.text));
-            if !fallen.is_empty() {
-                lots.push(Lot { table: child, which: Which::Keys(fallen), twice: Twice::Last, by_cascade: Some(true) });
+            let mut known: HashSet<String> = lots.iter().filter(|lot| lot.table.oid == child.oid).flat_map(Lot::ids).collect();
+            let by_cascade = (key.on_delete == OnDelete::Cascade).then_some((true, Cause::Cascade));
+            let by_somebody = (is_asked && may_insert(child.oid)).then_some((false, Cause::User));
+            for (by_cascade, cause) in by_cascade.into_iter().chain(by_somebody) {
+                let mut fallen = fallen(deletion, &child, bin, key, &parents, cause)?;
+                fallen.retain(|key| known.insert(key.text.clone()));
+                if !by_cascade {
+                    let owned = owners::owned_of(&child, &fallen, Some(deletion))?;
+                    fallen = fallen.into_iter().zip(owned).filter_map(|(key, owned)| owned.then_some(key)).collect();
+                }
+                if !fallen.is_empty() {
+                    let (table, which) = (Rc::clone(&child), Which::Keys(fallen));
+                    lots.push(Lot { table, which, twice: Twice::Last, by_cascade: Some(by_cascade) });
+                }
             }
         }
     }
+    orphans::leave_out(deletion, &mut lots)?;
     let back = all(deletion, &lots)?;
-    // What was written in one statement with the first lot came back on the same account, and not by foreign key.
-    let with_first = in_order(&lots).into_iter().find(|group| group.contains(&0)).unwrap_or_default();
-    if lots.first().is_some_and(|lot| lot.by_cascade != Some(true)) {
-        cascade::note_followed(with_first.into_iter().filter(|i| *i > 0).map(|i| back[i]).sum());
+    // What was not written by foreign key alone came back on the same account as the first lot.
+    let is_by_cascade = |i: &usize| lots[*i].by_cascade == Some(true);
+    let others = in_order(&lots).into_iter().filter(|group| !group.iter().all(is_by_cascade)).flatten();
+    if !is_by_cascade(&0) {
+        cascade::note_followed(others.filter(|i| *i > 0).map(|i| back[i]).sum());
     }
     Ok(back.first().copied().unwrap_or(0))
 }
@@ -92,7 +108,18 @@ pub fn all(deletion: i64, lots: &[Lot]) -> Result<Vec<u64>> {
 }
 
 impl Lot {
-    fn bin(&self) -> Result<&Bin> {
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.which, Which::Keys(keys) if keys.is_empty())
+    }
+
+    /// Without the records `ids`.
+    pub fn leave(&mut self, ids: &HashSet<String>) {
+        if let Which::Keys(keys) = &mut self.which {
+            keys.retain(|key| !ids.contains(&key.text));
+        }
+    }
+
+    pub fn bin(&self) -> Result<&Bin> {
         self.table.bin().ok_or_else(|| Error::not_ready(format!("table {} has no archive any more", self.table.title())))
     }
 
@@ -104,7 +131,7 @@ impl Lot {
     }
 
     /// What picks its rows in the bin known as `t`: more to join with, the condition, and the parameters.
-    fn clause<'a>(&self, deletion: i64) -> Result<(String, String, Vec<pg_sys::Oid>, Vec<DatumWithOid<'a>>)> {
+    pub fn clause<'a>(&self, deletion: i64) -> Result<(String, String, Vec<pg_sys::Oid>, Vec<DatumWithOid<'a>>)> {
         let own = &self.bin()?.own;
         let (mut from, mut condition, mut types, mut arguments) = (String::new(), String::new(), vec![], vec![]);
         if let Which::Keys(keys) = &self.which {
@@ -295,19 +322,19 @@ fn in_order(lots: &[Lot]) -> Vec<Vec<usize>> {
 }
 
 /// The values by which children refer to the rows of a lot.
-fn values_of(deletion: i64, parent: &Lot, key: &crate::table::ForeignKey) -> Result<Referred> {
+pub fn values_of(deletion: i64, parent: &Lot, key: &ForeignKey) -> Result<Referred> {
     let bin = parent.bin()?;
     let (from, condition, types, arguments) = parent.clause(deletion)?;
     let find = || Referred::from_bin(&bin.sql(), &from, &condition, types, &arguments, &key.parent_columns);
     parent.table.as_owner(|| by_index(find))
 }
 
-/// The keys of the children that the deletion took along this foreign key.
-fn fallen(deletion: i64, child: &Table, bin: &Bin, key: &crate::table::ForeignKey, parents: &Referred) -> Result<Vec<Key>> {
+/// The keys of the children along this foreign key that the deletion took for this cause.
+fn fallen(deletion: i64, child: &Table, bin: &Bin, key: &ForeignKey, parents: &Referred, cause: Cause) -> Result<Vec<Key>> {
     let mut types = parents.types();
     types.push(pg_sys::INT8OID);
     let sql = format!(
-        "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) ${} AND t.{} OPERATOR(pg_catalog.=) 'cascade'",
+        "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) ${} AND t.{} OPERATOR(pg_catalog.=) '{}'",
         cascade::columns(&child.id),
         bin.sql(),
         parents.rows_from(),
@@ -315,6 +342,7 @@ fn fallen(deletion: i64, child: &Table, bin: &Bin, key: &crate::table::ForeignKe
         bin.own.deletion.sql(),
         types.len(),
         bin.own.cause.sql(),
+        cause.name(),
     );
     let mut arguments = parents.arguments();
     arguments.push(deletion.into());
