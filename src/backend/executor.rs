@@ -5,7 +5,7 @@
 //! and the processor of utility statements, for COPY, which does not pass the executor. That one also tells of commands about
 //! databases and extensions, before and after, and of ALTER TABLE before.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::{pg_guard, pg_sys};
@@ -16,12 +16,16 @@ use super::transaction::with_snapshot;
 /// What is to happen before and after a command.
 type Around = (fn(&Command), fn(&Command));
 
+/// What is to happen when a statement starts, and how deep that one is.
+type Start = (u32, Box<dyn FnOnce()>);
+
 /// What is to happen before an ALTER TABLE.
 type BeforeAlter = fn(*mut pg_sys::AlterTableStmt, *const core::ffi::c_char);
 
 thread_local! {
     static BEFORE_ALTER: Cell<Option<BeforeAlter>> = const { Cell::new(None) };
     static DROPS_WITH_CASCADE: Cell<bool> = const { Cell::new(false) };
+    static AT_START: RefCell<Option<Start>> = const { RefCell::new(None) };
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     static COMMAND: Cell<Option<pg_sys::CommandId>> = const { Cell::new(None) };
     static OF_FOREIGN_KEY: Cell<bool> = const { Cell::new(false) };
@@ -67,6 +71,11 @@ pub fn depth() -> u32 {
     DEPTH.get().max(1)
 }
 
+/// The number of the command that the running statement is: what it writes bears it.
+pub fn command() -> Option<pg_sys::CommandId> {
+    COMMAND.get()
+}
+
 /// Whether any statement is running.
 pub fn is_running() -> bool {
     DEPTH.get() > 0
@@ -77,6 +86,28 @@ pub fn is_of_foreign_key() -> bool {
     // SAFETY: reads a backend-local variable. A statement that began before this library was loaded is known by the rights in force:
     // nobody but Postgres' foreign keys, and we, have row security look away.
     OF_FOREIGN_KEY.get() || !is_running() && unsafe { pg_sys::InNoForceRLSOperation() }
+}
+
+/// Has `act` happen once the next statement that is run from here has been planned, when it starts; not any more when the result is
+/// dropped.
+pub fn at_next_start(act: impl FnOnce() + 'static) -> AtStart {
+    AtStart(AT_START.replace(Some((next_depth(), Box::new(act)))))
+}
+
+pub struct AtStart(Option<Start>);
+
+impl Drop for AtStart {
+    fn drop(&mut self) {
+        AT_START.replace(self.0.take());
+    }
+}
+
+/// A statement starts.
+fn start() {
+    let is_wanted = AT_START.with_borrow(|start| start.as_ref().is_some_and(|(depth, _)| *depth == DEPTH.get()));
+    if is_wanted && let Some((_, act)) = AT_START.take() {
+        act();
+    }
 }
 
 /// How deep the next statement that is run from here will be.
@@ -145,6 +176,7 @@ unsafe extern "C-unwind" fn on_run(
     // SAFETY: hands on exactly what the hook was given.
     unsafe {
         let _deeper = Deeper::into(query);
+        start();
         match PREVIOUS_RUN.get() {
             Some(previous) => guarded(|| previous(query, direction, count, execute_once)),
             None => pg_sys::standard_ExecutorRun(query, direction, count, execute_once),
@@ -158,6 +190,7 @@ unsafe extern "C-unwind" fn on_run(query: *mut pg_sys::QueryDesc, direction: pg_
     // SAFETY: hands on exactly what the hook was given.
     unsafe {
         let _deeper = Deeper::into(query);
+        start();
         match PREVIOUS_RUN.get() {
             Some(previous) => guarded(|| previous(query, direction, count)),
             None => pg_sys::standard_ExecutorRun(query, direction, count),

@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
+use super::executor;
+
 /// Names resolve here while we act as somebody else: nobody can put an object of theirs in the way.
 pub const PINNED_SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 
@@ -35,6 +37,16 @@ pub fn acting_as<T>(role: pg_sys::Oid, act: impl FnOnce() -> T) -> T {
 /// Row security does not bind it, not even FORCE, and its deferred constraints work: it is what Postgres' own foreign keys do.
 pub fn writing_as<T>(role: pg_sys::Oid, act: impl FnOnce() -> T) -> T {
     let _switched = Switched::to(role, 0);
+    act()
+}
+
+/// The same for one statement on whose rows the application's triggers fire. Our own names are resolved with the search path pinned,
+/// when the statement is planned. Once it runs, the path is the session's, as it is where a foreign key of Postgres' own deletes or
+/// updates rows in the owner's name: what the triggers name is found by the same path when rows come back as when they went.
+pub fn writing_as_foreign_keys<T>(role: pg_sys::Oid, act: impl FnOnce() -> T) -> T {
+    let session = setting(c"search_path");
+    let _switched = Switched::to(role, 0);
+    let _at_start = session.map(|path| executor::at_next_start(move || set(&[(c"search_path", &path)])));
     act()
 }
 
@@ -92,13 +104,15 @@ pub fn with_settings<T>(settings: &[(&CStr, &CStr)], act: impl FnOnce() -> T) ->
 
 /// Whether one of `settings` is not in force already.
 fn differ(settings: &[(&CStr, &CStr)]) -> bool {
-    settings.iter().any(|(name, value)| {
-        // SAFETY: reads a setting; its text is compared at once.
-        unsafe {
-            let current = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-            current.is_null() || CStr::from_ptr(current) != *value
-        }
-    })
+    settings.iter().any(|(name, value)| setting(name).is_none_or(|current| current.as_c_str() != *value))
+}
+
+fn setting(name: &CStr) -> Option<CString> {
+    // SAFETY: reads a setting; its text is copied at once.
+    unsafe {
+        let current = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        (!current.is_null()).then(|| CStr::from_ptr(current).to_owned())
+    }
 }
 
 /// Sets `settings` for the rest of the innermost nest level.

@@ -26,6 +26,8 @@ pub struct Target {
     bin: Bin,
     /// The other BEFORE INSERT triggers of the relation: they may change a row that comes back.
     pub others: Vec<String>,
+    /// Whether none of them fires after ours.
+    is_last: bool,
     redactions: Vec<(String, pg_sys::Datum, bool)>,
     /// How it is for the partition that was written last.
     part: RefCell<Option<Rc<Part>>>,
@@ -128,10 +130,12 @@ impl Target {
         let redaction = |redaction: &table::Redaction| {
             Ok((redaction.column.name.clone(), redaction.value(table)?, redaction.text.is_none()))
         };
+        // SAFETY: by contract of this function.
+        let others = unsafe { other_triggers(relation) };
         Ok(Target {
             bin: bin.clone(),
-            // SAFETY: by contract of this function.
-            others: unsafe { other_triggers(relation) },
+            is_last: others.iter().all(|name| name.as_str() < RETURN_TRIGGER),
+            others,
             redactions: table.redactions.iter().map(redaction).collect::<Result<_>>()?,
             part: RefCell::default(),
         })
@@ -267,6 +271,10 @@ pub unsafe fn on_update(shape: &Shape, trigger: &pg_sys::TriggerData) -> Result<
     // SAFETY: such a trigger has both tuples, of its relation's descriptor.
     unsafe {
         let (old, new, row) = (trigger.tg_trigtuple, trigger.tg_newtuple, (*trigger.tg_relation).rd_att);
+        let which = || shape.identity(old, row).map(|(id, version)| (shape.table.number, id, version));
+        if returning::stays(old, which)? {
+            return Ok(pg_sys::Datum::from(old));
+        }
         if !shape.same_key(old, new, row) {
             shape.note(None, old, old, row, false)?;
         }
@@ -285,7 +293,7 @@ pub unsafe fn on_return(shape: &Shape, target: &Target, trigger: &pg_sys::Trigge
     // SAFETY: such a trigger has the new tuple, of its relation's descriptor.
     unsafe {
         let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
-        let Some(stamp) = returning::next(shape.table.number) else { return Ok(pg_sys::Datum::from(tuple)) };
+        let Some(stamp) = returning::next(shape.table.number, target.is_last) else { return Ok(pg_sys::Datum::from(tuple)) };
         let tuple = if target.others.is_empty() { tuple } else { returning::as_it_was(shape.table.number, tuple, row) };
         shape.note(Some(Change::Restore { stamp }), tuple, tuple, row, false)?;
         Ok(pg_sys::Datum::from(tuple))

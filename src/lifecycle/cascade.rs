@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
-use super::discretion::{in_owners_name, shows_to_asking};
+use super::discretion::{shows_to_asking, withholding};
 use super::layout::{self, Fallen};
 use super::rows::{Rows, keys_from};
 use crate::backend::query::Statement;
@@ -85,7 +85,7 @@ fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
         match key.on_delete {
             OnDelete::Cascade => {
                 let delete = || layout::of(&child).delete_children(key, &parents, stamp);
-                account::as_cascade(|| in_owners_name(&child, &[], delete))?
+                account::as_cascade(|| withholding(&[&child], || child.as_owner(delete)))?
             }
             _ => refuse_if_live(table, &child, key, &parents)?,
         }
@@ -104,14 +104,14 @@ fn restore_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
         match child.parents.as_slice() {
             [_only_this] => {
                 let restore = || layout.restore_children(key, &parents, stamp);
-                account::as_cascade(|| in_owners_name(&child, &[], restore))?;
+                account::as_cascade(|| withholding(&[&child], || child.as_owner(restore)))?;
             }
             // A child that fell with two parents comes back with the last of them.
             _ => {
                 let fallen = child.as_owner(|| layout.fallen_children(key, &parents, stamp))?;
                 let fallen = with_live_parents(&child, &fallen)?;
                 let restore = || layout.restore(&Rows::Records(&fallen), Fallen::Stamped(stamp));
-                account::as_cascade(|| in_owners_name(&child, &[], restore)).map(drop)?;
+                account::as_cascade(|| withholding(&[&child], || child.as_owner(restore))).map(drop)?;
             }
         }
     }

@@ -30,15 +30,15 @@ thread_local! {
     )));
 }
 
-/// Runs `act` with the rights of the owner of `table`, to write what follows from a change elsewhere: rows of it, and of `others`.
-/// Where the caller may not see them, an error that Postgres raises says none of their values.
-pub fn in_owners_name<T>(table: &Table, others: &[&Table], act: impl FnOnce() -> Result<T>) -> Result<T> {
-    for one in [table].iter().chain(others) {
-        if !shows_rows(one)? {
-            return reworded(|| table.as_owner(act), |error| error.without_values(&one.title()))?;
+/// Runs `act`, which writes rows of `tables` in their owner's name, because of a change elsewhere. Where the caller may not see them,
+/// an error that Postgres raises says none of their values.
+pub fn withholding<T>(tables: &[&Table], act: impl FnOnce() -> Result<T>) -> Result<T> {
+    for table in tables {
+        if !shows_rows(table)? {
+            return reworded(act, |error| error.without_values(&table.title()))?;
         }
     }
-    table.as_owner(act)
+    act()
 }
 
 /// Whether the caller may see whatever an error says of rows of `table`. A trigger may bring in those of other tables: then only who

@@ -11,8 +11,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::discretion::{in_owners_name, named, shows_ids};
-use super::layout::{self, Fallen, Found, Lock, Standing};
+use super::discretion::{named, shows_ids, withholding};
+use super::layout::{self, Fallen, Found, Lock, Standing, returning};
 use super::rows::Rows;
 use super::undo_binned::{Binned, Line};
 use super::{cascade, hold, owners};
@@ -77,7 +77,7 @@ fn undo(
                 Ok(lines)
             })
         };
-        let lines = if rehearsed { rehearse(restore)? } else { restore()? };
+        let lines = returning::scope(|| if rehearsed { rehearse(restore) } else { restore() })?;
         if !rehearsed {
             refuse_conflicts(deletion, &parts)?;
         }
@@ -144,7 +144,7 @@ impl Part {
     fn on_rows<T>(&self, among: &[usize], act: impl FnOnce(&Rows) -> Result<T>) -> Result<T> {
         let (keys, versions) = self.keys_and_versions(among);
         let rows = if versions.is_empty() { Rows::Records(&keys) } else { Rows::Pairs(&keys, &versions) };
-        if self.taken.by_cascade { in_owners_name(&self.table, &[], || act(&rows)) } else { act(&rows) }
+        if self.taken.by_cascade { withholding(&[&self.table], || self.table.as_owner(|| act(&rows))) } else { act(&rows) }
     }
 
     fn candidates(&self) -> Vec<usize> {

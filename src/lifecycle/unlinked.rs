@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
-use super::discretion::in_owners_name;
+use super::discretion::withholding;
 use super::layout::archive::revive::Lot;
+use super::layout::returning;
 use super::rows::{key_equals, keys_from};
 use crate::backend::own_table::own_statements;
 use crate::backend::query::Statement;
@@ -135,7 +136,7 @@ fn put_back_along(deletion: i64, parent: &Table, child: &Table, key: &ForeignKey
     }
     let is_there = there_again(parent, key, &kept)?;
     let kept: Vec<Kept> = kept.into_iter().zip(is_there).filter_map(|(kept, is_there)| is_there.then_some(kept)).collect();
-    account::as_cascade(|| in_owners_name(child, &[], || write(child, key, &kept)))?;
+    account::as_cascade(|| withholding(&[child], || returning::keeping(|| write(child, key, &kept))))?;
     let ids: Vec<String> = kept.into_iter().map(|kept| kept.key.text).collect();
     FORGET.run(&[deletion.into(), child.number.into(), key.name.as_str().into(), ids.into()])
 }
@@ -161,6 +162,7 @@ fn there_again(parent: &Table, key: &ForeignKey, kept: &[Kept]) -> Result<Vec<bo
     parent.as_owner(|| statement.rows(&[before.into()], |row| Ok(row.get::<bool>(1)?.unwrap_or_default())))
 }
 
+/// In the owner's name, as the action wrote.
 fn write(child: &Table, key: &ForeignKey, kept: &[Kept]) -> Result<()> {
     let keys: Vec<Key> = kept.iter().map(|kept| kept.key.clone()).collect();
     let mut types: Vec<pg_sys::Oid> = child.id.iter().map(|column| column.type_of.array()).collect();
@@ -195,5 +197,5 @@ fn write(child: &Table, key: &ForeignKey, kept: &[Kept]) -> Result<()> {
         keys_from("k", types.len()),
         still.collect::<Vec<_>>().join(" AND "),
     );
-    Statement::new(sql, types).execute(&arguments).map(drop)
+    child.as_owner_firing(|| Statement::new(sql, types).execute(&arguments)).map(drop)
 }

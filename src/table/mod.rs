@@ -37,7 +37,7 @@ pub use truncate::Truncate;
 pub use value::ColumnType;
 
 use crate::backend::ident::{ident, qualified};
-use crate::backend::identity::{acting_as, writing_as};
+use crate::backend::identity::{acting_as, writing_as, writing_as_foreign_keys};
 use crate::backend::query::Statement;
 use crate::error::Result;
 
@@ -172,6 +172,11 @@ impl Table {
     /// Runs `act` with the rights of the table's owner, to read or write its rows.
     pub fn as_owner<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         writing_as(self.owner, act)
+    }
+
+    /// The same for one statement on whose rows the application's triggers fire, as they would on a foreign key's own.
+    pub fn as_owner_firing<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        writing_as_foreign_keys(self.owner, act)
     }
 
     /// Runs `act` with the rights of the table's owner, to evaluate what the owner wrote: nothing of it can linger.

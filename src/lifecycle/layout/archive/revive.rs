@@ -15,14 +15,14 @@ use crate::backend::query::Statement;
 use crate::backend::stash::{self, Stash};
 use crate::error::{Error, Result};
 use crate::lifecycle::cascade::{self, Referred};
-use crate::lifecycle::discretion::in_owners_name;
+use crate::lifecycle::discretion::withholding;
 use crate::lifecycle::layout::returning;
-use crate::lifecycle::rows::{Clause, Rows};
+use crate::lifecycle::rows::{Clause, Rows, key_equals};
 use crate::lifecycle::{owners, unlinked};
 use crate::log::account::{self, Cause};
 use crate::table::key::Key;
 use crate::table::triggers::RETURN_TRIGGER;
-use crate::table::{Bin, ForeignKey, OnDelete, Table, by_oid};
+use crate::table::{Bin, Column, ForeignKey, OnDelete, Table, by_oid};
 
 /// Which tombstones of one deletion.
 #[derive(Clone)]
@@ -86,9 +86,8 @@ pub fn with_what_fell(deletion: i64, lot: Lot) -> Result<u64> {
     orphans::leave_out(deletion, &mut lots)?;
     let back = all(deletion, &lots)?;
     // What was not written by foreign key alone came back on the same account as the first lot.
-    let is_by_cascade = |i: &usize| lots[*i].by_cascade == Some(true);
-    let others = in_order(&lots).into_iter().filter(|group| !group.iter().all(is_by_cascade)).flatten();
-    if !is_by_cascade(&0) {
+    let others = in_order(&lots).into_iter().filter(|group| !group.iter().all(|i| lots[*i].fell())).flatten();
+    if lots.first().is_some_and(|lot| !lot.fell()) {
         cascade::note_followed(others.filter(|i| *i > 0).map(|i| back[i]).sum());
     }
     Ok(back.first().copied().unwrap_or(0))
@@ -96,15 +95,17 @@ pub fn with_what_fell(deletion: i64, lot: Lot) -> Result<u64> {
 
 /// Brings back these lots; returns how many rows of each came back.
 pub fn all(deletion: i64, lots: &[Lot]) -> Result<Vec<u64>> {
-    let mut back = vec![0; lots.len()];
-    for group in in_order(lots) {
-        let members: Vec<&Lot> = group.iter().map(|i| &lots[*i]).collect();
-        for (i, rows) in group.iter().zip(together(deletion, &members)?) {
-            back[*i] = rows;
+    returning::scope(|| {
+        let mut back = vec![0; lots.len()];
+        for group in in_order(lots) {
+            let members: Vec<&Lot> = group.iter().map(|i| &lots[*i]).collect();
+            for (i, rows) in group.iter().zip(together(deletion, &members)?) {
+                back[*i] = rows;
+            }
         }
-    }
-    unlinked::put_back(deletion, lots)?;
-    Ok(back)
+        unlinked::put_back(deletion, lots)?;
+        Ok(back)
+    })
 }
 
 impl Lot {
@@ -128,6 +129,11 @@ impl Lot {
             Which::All => Vec::new(),
             Which::Keys(keys) => keys.iter().map(|key| key.text.clone()).collect(),
         }
+    }
+
+    /// Whether a foreign key took it.
+    fn fell(&self) -> bool {
+        self.by_cascade == Some(true)
     }
 
     /// What picks its rows in the bin known as `t`: more to join with, the condition, and the parameters.
@@ -218,6 +224,41 @@ impl Returning<'_> {
     fn rows(&self) -> u64 {
         self.lots.iter().map(|(_, stash)| stash.rows()).sum()
     }
+
+    /// Writes the rows again as they were, where a trigger that fires after ours has changed them.
+    fn set_right(&self) -> Result<()> {
+        let table = self.table;
+        let id = |column: &Column| table.id.iter().chain(&table.version).any(|one| one.name == column.name);
+        let row = |alias: &str| {
+            let values = self.bin.columns.iter().map(|column| format!("{alias}.{}", column.sql()));
+            format!("ROW({})::pg_catalog.record", values.collect::<Vec<_>>().join(", "))
+        };
+        let set = self.bin.columns.iter().filter(|column| !id(column)).map(|column| format!("{0} = s.{0}", column.sql()));
+        let set = set.collect::<Vec<_>>().join(", ");
+        let mut same = key_equals(table, "t", |i| format!("s.{}", table.id[i].sql()));
+        if let Some(version) = &table.version {
+            same += &format!(" AND t.{0} OPERATOR(pg_catalog.=) s.{0}", version.sql());
+        }
+        let (target, is, was) = (table.sql(), row("t"), row("s"));
+        for (i, stash) in &self.lots {
+            let (name, rows) = (name(*i), ident(&name(*i)));
+            let write =
+                format!("UPDATE {target} AS t SET {set} FROM {rows} AS s WHERE {same} AND {is} OPERATOR(pg_catalog.*<>) {was}");
+            let missing = format!(
+                "SELECT FROM {rows} AS s WHERE NOT EXISTS (SELECT FROM {target} AS t WHERE {same} AND {is} OPERATOR(pg_catalog.*=) {was})"
+            );
+            let named = [(name, stash)];
+            if !set.is_empty() {
+                let write = || table.as_owner_firing(|| stash::run(&write, &named));
+                withholding(&[table], || returning::keeping(write))?;
+            }
+            let missing = table.as_owner(|| stash::run(&missing, &named))?;
+            if missing > 0 {
+                return Err(changed(table, missing));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Brings back lots whose tables refer to each other, or one.
@@ -234,17 +275,21 @@ fn together(deletion: i64, lots: &[&Lot]) -> Result<Vec<u64>> {
     let rows = tables.iter().map(|table| (table.table.number, table.stamp, readers(table))).collect();
     // What somebody deleted comes back with the rights of whoever asks; what fell with it, with its owner's, as it went.
     let write = || stash::run(&sql, &named);
-    let others: Vec<&Table> = before.iter().map(|table| table.table).collect();
-    let (written, passed) =
-        returning::inserting(rows, || match (lots.iter().all(|lot| lot.by_cascade == Some(true)), account::current().cause) {
-            (false, _) => write(),
-            (true, Cause::Undo) => in_owners_name(last.table, &others, write),
-            (true, _) => account::as_cascade(|| in_owners_name(last.table, &others, write)),
-        });
+    let all: Vec<&Table> = tables.iter().map(|table| table.table).collect();
+    let fallen = || withholding(&all, || last.table.as_owner_firing(write));
+    let fell = lots.iter().all(|lot| lot.fell());
+    let (written, passed) = returning::inserting(rows, fell, || match (fell, account::current().cause) {
+        (false, _) => write(),
+        (true, Cause::Undo) => fallen(),
+        (true, _) => account::as_cascade(fallen),
+    });
     written?;
-    for (table, passed) in tables.iter().zip(passed) {
+    for (table, (passed, had_later_trigger)) in tables.iter().zip(passed) {
         if passed < table.rows() {
             return Err(cancelled(table.table, table.rows() - passed));
+        }
+        if had_later_trigger {
+            table.set_right()?;
         }
     }
     for (i, stash) in stashes() {
@@ -275,16 +320,34 @@ fn name(i: usize) -> String {
 thread_local! {
     static BEFORE_INSERT: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(tgname), ', ' ORDER BY tgname) FROM pg_catalog.pg_trigger
-         WHERE tgrelid = $1 AND tgtype & 7 = 7 AND tgenabled <> 'D' AND tgname <> $2::pg_catalog.name",
-        [pg_sys::OIDOID, pg_sys::TEXTOID],
+         WHERE tgrelid = $1 AND tgtype & 7 = 7 AND tgenabled <> 'D' AND tgname <> $2::pg_catalog.name
+             AND (NOT $3 OR tgname > $2::pg_catalog.name)",
+        [pg_sys::OIDOID, pg_sys::TEXTOID, pg_sys::BOOLOID],
     )));
+}
+
+/// The triggers that fire before INSERT, besides ours; all of them, or those that come after it.
+fn before_insert(table: &Table, after_ours: bool) -> Option<String> {
+    let arguments = [table.oid.into(), RETURN_TRIGGER.into(), after_ours.into()];
+    let names = BEFORE_INSERT.with(|statement| statement.rows(&arguments, |row| Ok(row.get::<String>(1)?)));
+    names.ok().and_then(|names| names.into_iter().flatten().next())
+}
+
+/// 55000: the rows are back, and are not what they were.
+fn changed(table: &Table, rows: u64) -> Error {
+    let rows = match rows {
+        1 => format!("a record of table {} did not come back as it was", table.title()),
+        _ => format!("{rows} records of table {} did not come back as they were", table.title()),
+    };
+    let names = before_insert(table, true).unwrap_or_else(|| "of a partition".into());
+    Error::not_ready(rows)
+        .detail(format!("A trigger that fires before INSERT, and after {RETURN_TRIGGER}, changes what comes back: {names}."))
+        .hint(format!("ALTER TRIGGER … ON {} RENAME TO …; triggers fire in the order of their names.", table.title()))
 }
 
 /// 55000: the rows are on their way, and do not arrive.
 fn cancelled(table: &Table, rows: u64) -> Error {
-    let arguments = [table.oid.into(), RETURN_TRIGGER.into()];
-    let names = BEFORE_INSERT.with(|statement| statement.rows(&arguments, |row| Ok(row.get::<String>(1)?)));
-    let names = names.ok().and_then(|names| names.into_iter().flatten().next());
+    let names = before_insert(table, false);
     let rows = if rows == 1 { "a record".to_string() } else { format!("{rows} records") };
     let error = Error::not_ready(format!("{rows} of table {} did not come back", table.title()));
     match names {
@@ -310,7 +373,9 @@ fn in_order(lots: &[Lot]) -> Vec<Vec<usize>> {
             }
         }
     }
-    let same = |i: usize, j: usize| i == j || lots[i].table.oid == lots[j].table.oid || below[i][j] && below[j][i];
+    // Of one table, what fell comes apart from what somebody deleted: triggers are told by it what they may change.
+    let alike = |i: usize, j: usize| lots[i].table.oid == lots[j].table.oid && lots[i].fell() == lots[j].fell();
+    let same = |i: usize, j: usize| i == j || alike(i, j) || below[i][j] && below[j][i];
     let mut left: Vec<usize> = (0..count).collect();
     let mut groups = Vec::new();
     while let Some(first) = left.iter().copied().find(|i| !left.iter().any(|j| below[*j][*i] && !same(*i, *j))) {
