@@ -1,9 +1,12 @@
-//! The settings (GUCs). The prefix `tombstone` is ours: a misspelt setting is refused.
+//! The settings (GUCs), and those of the session that our own work sets aside. The prefix `tombstone` is ours: a misspelt setting is refused.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+
+use crate::backend::identity::with_settings;
+use crate::error::Result;
 
 static DEFAULT_TABLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -121,4 +124,12 @@ pub fn batch_time() -> Duration {
 /// `tombstone.lock_timeout`, as Postgres' setting of that name takes it: in milliseconds, 0 for ever.
 pub fn lock_timeout() -> i32 {
     LOCK_TIMEOUT.get()
+}
+
+/// Whatever the session has set: times without a zone are UTC, and locks are not waited for much longer than others wait.
+pub fn in_our_settings<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let lock_timeout = CString::new(lock_timeout().to_string()).unwrap_or_default();
+    let settings: [(&CStr, &CStr); 4] =
+        [(c"lock_timeout", &lock_timeout), (c"TimeZone", c"UTC"), (c"DateStyle", c"ISO, YMD"), (c"IntervalStyle", c"postgres")];
+    with_settings(&settings, act)
 }

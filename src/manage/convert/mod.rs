@@ -9,17 +9,14 @@ mod to_archive;
 mod to_in_place;
 mod unknown;
 
-use std::ffi::{CStr, CString};
-
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use self::group::Member;
-use crate::backend::identity::{caller, has_privileges_of, with_settings};
+use crate::backend::identity::{caller, has_privileges_of};
 use crate::backend::procedure::committing;
 use crate::error::{Error, Result};
-use crate::settings;
 use crate::table::catalog;
 use crate::table::options::{ARCHIVE, IN_PLACE};
 
@@ -50,14 +47,6 @@ fn no_such_layout(said: Option<&str>) -> Error {
     Error::invalid(format!("layout must be archive or in_place, not {said}")).hint(
         "archive: tombstones move to a table beside this one, and DELETE is the soft delete. in_place: they move back, marked by deleted_at.",
     )
-}
-
-/// Whatever the session has set: values are read as they were checked, and locks are not waited for much longer than others wait.
-fn in_our_settings<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let lock_timeout = CString::new(settings::lock_timeout().to_string()).unwrap_or_default();
-    let settings: [(&CStr, &CStr); 4] =
-        [(c"lock_timeout", &lock_timeout), (c"TimeZone", c"UTC"), (c"DateStyle", c"ISO, YMD"), (c"IntervalStyle", c"postgres")];
-    with_settings(&settings, act)
 }
 
 /// So many tombstones, in words.

@@ -10,7 +10,7 @@ use super::copying::Copying;
 use super::group::{self, Member};
 use super::references::refuse_dangling;
 use super::unknown::Unknowns;
-use super::{counted, in_our_settings, tell, tell_truncate};
+use super::{counted, tell, tell_truncate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::procedure::transaction;
@@ -23,6 +23,7 @@ use crate::log::event;
 use crate::log::run::{self, Run};
 use crate::manage::doors::forget_all;
 use crate::manage::{bin, tree, triggers, validate};
+use crate::settings::in_our_settings;
 use crate::table::options::{ARCHIVE, Options};
 use crate::table::{by_oid, catalog};
 

@@ -6,7 +6,7 @@ use pgrx::spi::quote_identifier;
 use pgrx::{Spi, pg_sys};
 
 use super::group::{self, Member};
-use super::{counted, in_our_settings, tell, tell_truncate};
+use super::{counted, tell, tell_truncate};
 use crate::backend::ident::ident;
 use crate::backend::procedure::transaction;
 use crate::backend::query::Statement;
@@ -17,6 +17,7 @@ use crate::log::run;
 use crate::manage::bin::{self, run_as};
 use crate::manage::doors::forget_all;
 use crate::manage::{triggers, validate};
+use crate::settings::in_our_settings;
 use crate::table::options::{IN_PLACE, Options};
 use crate::table::{Bin, Table, by_oid, catalog};
 

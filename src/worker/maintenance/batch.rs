@@ -4,7 +4,7 @@
 //! leave nothing behind that would run later with more rights: no cursor, no temporary table. Deferred constraints, which
 //! would have to be left behind, are checked at once.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::lifecycle::{hold, seen};
 use crate::log::account::{self, Account};
 use crate::log::event;
 use crate::log::run::{self, Run};
-use crate::settings;
+use crate::settings::{self, in_our_settings};
 use crate::table::key::Key;
 use crate::table::{Table, Terms, by_oid, terms_of};
 
@@ -241,12 +241,4 @@ fn not_held(table: &Table, rows: &[DueRow]) -> Result<Vec<DueRow>> {
 fn wanted(number: i32, action: Action) -> Result<Option<(Terms, Rule)>> {
     let terms = terms_of(number)?.filter(|terms| !super::is_paused(terms));
     Ok(terms.and_then(|terms| Rule::of(&terms, action).map(|rule| (terms, rule))))
-}
-
-/// Whatever the session has set: times without a zone are UTC, and locks are not waited for much longer than others wait.
-pub fn in_our_settings<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let lock_timeout = CString::new(settings::lock_timeout().to_string()).unwrap_or_default();
-    let settings: [(&CStr, &CStr); 4] =
-        [(c"lock_timeout", &lock_timeout), (c"TimeZone", c"UTC"), (c"DateStyle", c"ISO, YMD"), (c"IntervalStyle", c"postgres")];
-    with_settings(&settings, act)
 }

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use self::batch::in_our_settings;
 use self::chore::{Chore, ChoreEnd, ChoreId};
 use self::host::Host;
 use self::taking::Taking;
@@ -26,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::lifecycle::unlinked;
 use crate::log::{relay, retention, run};
-use crate::settings;
+use crate::settings::{self, in_our_settings};
 use crate::table::{Terms, all_managed, by_oid, terms};
 use crate::watch::{inquiry, watched};
 

@@ -6,13 +6,14 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::batch::{held_keys, in_our_settings};
+use super::batch::held_keys;
 use super::door::{may_maintain, may_watch, one_or_all};
 use crate::backend::relation::{LockFor, lock};
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::{self, Summary};
 use crate::lifecycle::rule::{Action, Rule};
+use crate::settings::in_our_settings;
 use crate::table::{Terms, by_oid};
 
 type Line = (pg_sys::Oid, String, i64, Option<TimestampWithTimeZone>, Option<TimestampWithTimeZone>);

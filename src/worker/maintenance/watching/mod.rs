@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 
 use self::deleting::Deleting;
-use super::batch::in_our_settings;
 use super::chore::{Chore, ChoreEnd, ChoreId, TOLD_EVERY, backoff, first};
 use super::host::Host;
 use super::is_paused;
@@ -19,7 +18,7 @@ use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::live;
 use crate::log::run::{self, Run};
-use crate::settings;
+use crate::settings::{self, in_our_settings};
 use crate::table::{Table, Terms, by_oid, terms_of};
 use crate::watch::batch::Questions;
 use crate::watch::inquiry::{self, Inquiry, Phase};
