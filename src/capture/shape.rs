@@ -142,6 +142,23 @@ impl Shape {
         }
     }
 
+    /// Whether a row has NULL in its id or version where the column is NOT NULL: Postgres refuses it, in its own words.
+    ///
+    /// # Safety
+    /// `tuple` is of descriptor `row`, which is of this shape.
+    pub unsafe fn is_refused(&self, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> bool {
+        let places = self.id.iter().chain(self.version.as_ref().map(|(place, _)| place));
+        // SAFETY: by contract of this function; the descriptor is read and left as it is.
+        let is_null = |place: &NonZeroUsize| unsafe { heap_getattr_raw(tuple, *place, row).is_none() };
+        let mut nulls = places.filter(|place| is_null(place)).peekable();
+        if nulls.peek().is_none() {
+            return false;
+        }
+        // SAFETY: as above.
+        let columns = unsafe { PgTupleDesc::from_pg_unchecked(row) };
+        nulls.any(|place| columns.get(place.get() - 1).is_some_and(|column| column.attnotnull))
+    }
+
     /// The id and the version of a row.
     ///
     /// # Safety

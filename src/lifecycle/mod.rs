@@ -2,6 +2,7 @@
 //! rows through its `Layout`; what the write means is the triggers' business.
 
 pub mod cascade;
+mod deferred;
 mod discretion;
 pub mod hold;
 pub mod layout;

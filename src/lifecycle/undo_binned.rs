@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::deferred::Deferred;
 use super::discretion::named;
 use super::layout::archive::parts::by_index;
 use super::layout::archive::revive::{self, Lot, Twice, Which};
@@ -99,19 +100,20 @@ impl Binned {
         if self.sources.is_empty() {
             return Ok(Vec::new());
         }
-        if self.refused()?.is_empty() && attempt(|| self.all()).is_ok() {
+        let deferred = self.deferred()?;
+        if self.refused()?.is_empty() && attempt(|| self.all(&deferred)).is_ok() {
             return Ok(self.lines(&[]));
         }
         let has_changed = self.look_again()?;
         let refused = self.refused()?;
-        if refused.is_empty() && has_changed && attempt(|| self.all()).is_ok() {
+        if refused.is_empty() && has_changed && attempt(|| self.all(&deferred)).is_ok() {
             return Ok(self.lines(&[]));
         }
-        let conflicts = if refused.is_empty() { rehearse(|| self.found_by_trying())? } else { refused };
+        let conflicts = if refused.is_empty() { rehearse(|| self.found_by_trying(&deferred))? } else { refused };
         match conflicts.first() {
             Some(first) => Err(self.cannot(first, &conflicts)),
             // It would do now: somebody was in the way, and is not any more.
-            None => self.all().map(|_| self.lines(&[])),
+            None => self.all(&deferred).map(|_| self.lines(&[])),
         }
     }
 
@@ -120,7 +122,8 @@ impl Binned {
         if self.sources.is_empty() {
             return Ok(Vec::new());
         }
-        if self.refused()?.is_empty() && attempt(|| self.all()).is_ok() {
+        let deferred = self.deferred()?;
+        if self.refused()?.is_empty() && attempt(|| self.all(&deferred)).is_ok() {
             return Ok(self.lines(&[]));
         }
         let has_changed = self.look_again()?;
@@ -128,9 +131,9 @@ impl Binned {
             return Err(undone_already(self.deletion));
         }
         let mut conflicts = self.refused()?;
-        if !(conflicts.is_empty() && has_changed && attempt(|| self.all()).is_ok()) {
+        if !(conflicts.is_empty() && has_changed && attempt(|| self.all(&deferred)).is_ok()) {
             let refused: HashSet<(pg_sys::Oid, String)> = conflicts.iter().map(|one| (one.table.oid, one.id.clone())).collect();
-            let found = rehearse(|| self.found_by_trying())?;
+            let found = rehearse(|| self.found_by_trying(&deferred))?;
             conflicts.extend(found.into_iter().filter(|one| !refused.contains(&(one.table.oid, one.id.clone()))));
         }
         Ok(self.lines(&conflicts))
@@ -160,10 +163,15 @@ impl Binned {
         Ok(())
     }
 
+    fn deferred(&self) -> Result<Deferred> {
+        Deferred::of(self.sources.iter().map(|source| source.table.oid).collect())
+    }
+
     /// All that is listed, or an error.
-    fn all(&self) -> Result<()> {
+    fn all(&self, deferred: &Deferred) -> Result<()> {
         let lots: Vec<Lot> = self.held.iter().map(|held| held.lot(Which::All)).collect();
         let back = revive::all(self.deletion, &lots)?;
+        deferred.check()?;
         if back.iter().zip(&self.held).all(|(rows, held)| *rows == held.keys.len() as u64) {
             return Ok(());
         }
@@ -200,7 +208,7 @@ impl Binned {
 
     /// Brings back what can be, and says what cannot: by halving, as often as more of it comes back than the time before. What is
     /// missing only because something else does not come back is said once for each table. To be rolled back.
-    fn found_by_trying(&self) -> Result<Vec<Conflict>> {
+    fn found_by_trying(&self, deferred: &Deferred) -> Result<Vec<Conflict>> {
         let mut left: Vec<(usize, Vec<Key>)> =
             self.held.iter().enumerate().map(|(i, held)| (i, distinct(&held.keys).cloned().collect())).collect();
         let mut failures: Vec<(usize, Key, Error)> = Vec::new();
@@ -208,7 +216,7 @@ impl Binned {
             let before: usize = left.iter().map(|(_, keys)| keys.len()).sum();
             failures.clear();
             for (i, keys) in &left {
-                self.place(*i, keys, &mut failures)?;
+                self.place(*i, keys, deferred, &mut failures)?;
             }
             if failures.is_empty() || failures.len() == before {
                 break;
@@ -221,20 +229,21 @@ impl Binned {
     }
 
     /// Brings back these records of one bin, but for those that cannot be.
-    fn place(&self, i: usize, keys: &[Key], failures: &mut Vec<(usize, Key, Error)>) -> Result<()> {
+    fn place(&self, i: usize, keys: &[Key], deferred: &Deferred, failures: &mut Vec<(usize, Key, Error)>) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }
         let held = &self.held[i];
         let lot = held.lot(Which::Keys(keys.to_vec()));
-        let Err(error) = attempt(|| revive::all(self.deletion, std::slice::from_ref(&lot))) else { return Ok(()) };
+        let place = || revive::all(self.deletion, std::slice::from_ref(&lot)).and_then(|_| deferred.check());
+        let Err(error) = attempt(place) else { return Ok(()) };
         if let [only] = keys {
             failures.push((i, only.clone(), error));
             return Ok(());
         }
         let (left, right) = keys.split_at(keys.len() / 2);
-        self.place(i, left, failures)?;
-        self.place(i, right, failures)
+        self.place(i, left, deferred, failures)?;
+        self.place(i, right, deferred, failures)
     }
 
     /// Causes as they are; what only follows from them, a line for each table.
