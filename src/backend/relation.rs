@@ -65,6 +65,13 @@ pub fn is_empty_file(relation: pg_sys::Oid) -> bool {
     }
 }
 
+/// The partition of `relation` that takes whatever no other one does, as it is committed by now.
+pub fn open_partition(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a catalog look-up.
+    let oid = unsafe { pg_sys::get_default_partition_oid(relation) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
 /// Whether `relation` has a trigger of that name.
 pub fn has_trigger(relation: pg_sys::Oid, name: &str) -> bool {
     // SAFETY: a catalog look-up by name.

@@ -11,7 +11,7 @@ use super::shape::Shape;
 use crate::backend::identity::actor;
 use crate::backend::load::Load;
 use crate::backend::owned::Owned;
-use crate::backend::relation::{LockFor, lock};
+use crate::backend::relation::{self, LockFor, lock};
 use crate::backend::transaction;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::returning;
@@ -159,28 +159,44 @@ impl Target {
         })
     }
 
-    /// The partition for rows of this stamp. A stamp is of a transaction that began before any partition was closed since, so one
-    /// that holds it holds it still when its lock is had.
+    /// The partition for rows of this stamp, locked. A stamp is of a transaction that began before any partition was closed since, so one
+    /// that holds it holds it still when its lock is had; or it is gone by then, as due as a whole, and the open one takes the row.
     fn part_of(&self, table: &Table, row: pg_sys::TupleDesc, stamp: i64) -> Result<Rc<Part>> {
-        let oid = self.bin.part_of(stamp).ok_or_else(|| no_partition(table, &self.bin))?;
-        if let Some(part) = self.part.borrow().as_ref().filter(|part| part.oid == oid) {
-            return Ok(Rc::clone(part));
+        let (known, open) = (self.bin.part_of(stamp), relation::open_partition(self.bin.oid));
+        for oid in known.into_iter().chain(open) {
+            if let Some(part) = self.part(table, row, oid)? {
+                return Ok(part);
+            }
         }
+        Err(no_partition(table, &self.bin))
+    }
+
+    /// The partition `oid`, locked, and as it is by now; `None`: it is gone.
+    fn part(&self, table: &Table, row: pg_sys::TupleDesc, oid: pg_sys::Oid) -> Result<Option<Rc<Part>>> {
         lock(oid, LockFor::Writing);
         // SAFETY: locked, so it stays as it is; its descriptor is copied to memory that lasts.
         let part = unsafe {
             let relation = pg_sys::try_relation_open(oid, pg_sys::NoLock as i32);
             if relation.is_null() {
-                return Err(no_partition(table, &self.bin));
+                return Ok(None);
             }
-            let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
-            let copy = pg_sys::CreateTupleDescCopy((*relation).rd_att);
-            pg_sys::MemoryContextSwitchTo(before);
+            let known = self.part.borrow().clone();
+            let known = known.filter(|part| part.oid == oid && pg_sys::equalTupleDescs(part.row, (*relation).rd_att));
+            let copy = known.is_none().then(|| {
+                let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+                let copy = pg_sys::CreateTupleDescCopy((*relation).rd_att);
+                pg_sys::MemoryContextSwitchTo(before);
+                copy
+            });
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
-            Rc::new(Part { oid, row: copy, columns: self.sources(table, copy, row)? })
+            match (known, copy) {
+                (Some(part), _) => return Ok(Some(part)),
+                (None, Some(copy)) => Rc::new(Part { oid, row: copy, columns: self.sources(table, copy, row)? }),
+                (None, None) => return Ok(None),
+            }
         };
         self.part.replace(Some(Rc::clone(&part)));
-        Ok(part)
+        Ok(Some(part))
     }
 
     /// Where each column of the partition comes from, in rows of descriptor `row`.

@@ -125,14 +125,16 @@ own_statements! {
         "UPDATE tombstone.managed SET archive = $2::regclass WHERE relation = $1";
     OF_ARCHIVE(OID) =
         "SELECT relation::oid FROM tombstone.managed WHERE archive = $1 AND layout = 'archive'";
-    // A partition's bounds, as their text says: it has been written, and is read, under the same settings.
+    // A partition's bounds, as their text says: it has been written, and is read, under the same settings. Of a partition that was
+    // dropped since the snapshot was taken there is no text.
     PARTS(OID) =
         "SELECT c.oid, (b.bounds)[1]::timestamptz, (b.bounds)[2]::timestamptz
          FROM pg_catalog.pg_inherits i
          JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-         CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(pg_catalog.pg_get_expr(c.relpartbound, c.oid),
-             '^FOR VALUES FROM \\(''?(.*?)''?\\) TO \\(''?(.*?)''?\\)$')) AS b (bounds)
-         WHERE i.inhparent = $1 AND c.relpartbound IS NOT NULL ORDER BY c.oid";
+         CROSS JOIN LATERAL (SELECT replace(replace(pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+             'MINVALUE', '-infinity'), 'MAXVALUE', 'infinity')) AS t (text)
+         CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(t.text, '^FOR VALUES FROM \\(''?(.*?)''?\\) TO \\(''?(.*?)''?\\)$')) AS b (bounds)
+         WHERE i.inhparent = $1 AND t.text IS NOT NULL ORDER BY c.oid";
     PRIMARY_KEY(OID) =
         "SELECT a.attname::text FROM pg_catalog.pg_index i
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)

@@ -88,7 +88,7 @@ ALTER TABLE thing_tombstone DETACH PARTITION thing_tombstone_open;
 ALTER TABLE thing_tombstone ATTACH PARTITION thing_tombstone_open DEFAULT;
 -- One made by hand is guarded like any other.
 CREATE TABLE old PARTITION OF thing_tombstone FOR VALUES FROM ('2001-01-01') TO ('2002-01-01');
-SELECT tgname FROM pg_trigger WHERE tgrelid = 'old'::regclass AND NOT tgisinternal ORDER BY 1;
+SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'old'::regclass ORDER BY 1;
 DROP TABLE old;
 
 --
