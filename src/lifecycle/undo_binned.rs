@@ -100,21 +100,20 @@ impl Binned {
         if self.sources.is_empty() {
             return Ok(Vec::new());
         }
+        self.refuse(&self.refused()?)?;
         let deferred = self.deferred()?;
-        if self.refused()?.is_empty() && attempt(|| self.all(&deferred)).is_ok() {
+        if attempt(|| self.all(&deferred)).is_ok() {
             return Ok(self.lines(&[]));
         }
-        let has_changed = self.look_again()?;
-        let refused = self.refused()?;
-        if refused.is_empty() && has_changed && attempt(|| self.all(&deferred)).is_ok() {
-            return Ok(self.lines(&[]));
+        if self.look_again()? {
+            self.refuse(&self.refused()?)?;
+            if attempt(|| self.all(&deferred)).is_ok() {
+                return Ok(self.lines(&[]));
+            }
         }
-        let conflicts = if refused.is_empty() { rehearse(|| self.found_by_trying(&deferred))? } else { refused };
-        match conflicts.first() {
-            Some(first) => Err(self.cannot(first, &conflicts)),
-            // It would do now: somebody was in the way, and is not any more.
-            None => self.all(&deferred).map(|_| self.lines(&[])),
-        }
+        self.refuse(&rehearse(|| self.found_by_trying(&deferred))?)?;
+        // It would do now: somebody was in the way, and is not any more.
+        self.all(&deferred).map(|()| self.lines(&[]))
     }
 
     /// Says what would become of each record.
@@ -221,8 +220,9 @@ impl Binned {
             if failures.is_empty() || failures.len() == before {
                 break;
             }
+            let failed: HashSet<(usize, &str)> = failures.iter().map(|(i, key, _)| (*i, key.text.as_str())).collect();
             for (i, keys) in &mut left {
-                keys.retain(|key| failures.iter().any(|(of, failed, _)| of == i && failed.text == key.text));
+                keys.retain(|key| failed.contains(&(*i, key.text.as_str())));
             }
         }
         Ok(self.causes(failures))
@@ -255,15 +255,16 @@ impl Binned {
             error,
             name,
         };
-        let follows = |i: usize, error: &Error| {
-            let table = &self.held[i].table;
-            error.is_foreign_key() && table.parents_in(&self.held.iter().map(|held| held.table.oid).collect::<Vec<_>>())
-        };
+        let purged = || self.gone.iter().filter(|gone| gone.standing.is_none());
+        let taken: Vec<pg_sys::Oid> =
+            self.held.iter().map(|held| held.table.oid).chain(purged().map(|gone| gone.table.oid)).collect();
+        let follows = |i: usize, error: &Error| error.is_foreign_key() && self.held[i].table.parents_in(&taken);
         let (blocked, causes): (Vec<_>, Vec<_>) = failures.into_iter().partition(|(i, _, error)| follows(*i, error));
-        if causes.is_empty() {
+        let mut blockers: Vec<(&Table, String)> = purged().map(|gone| (&*gone.table, gone.id.clone())).collect();
+        blockers.extend(causes.iter().map(|(i, key, _)| (&*self.held[*i].table, key.text.clone())));
+        if blockers.is_empty() {
             return blocked.into_iter().map(|(i, key, error)| conflict(i, key.text, conflict_name(&error), error)).collect();
         }
-        let blockers: Vec<(usize, Key)> = causes.iter().map(|(i, key, _)| (*i, key.clone())).collect();
         let mut conflicts: Vec<Conflict> =
             causes.into_iter().map(|(i, key, error)| conflict(i, key.text, conflict_name(&error), error)).collect();
         for i in 0..self.held.len() {
@@ -284,7 +285,7 @@ impl Binned {
     }
 
     /// What keeps the records of one bin that only follow from it: those of the tables that they refer to, and so on.
-    fn blocker(&self, of: usize, blockers: &[(usize, Key)]) -> String {
+    fn blocker(&self, of: usize, blockers: &[(&Table, String)]) -> String {
         let mut above = vec![self.held[of].table.oid];
         let mut next = 0;
         while let Some(child) = above.get(next) {
@@ -294,9 +295,9 @@ impl Binned {
             above.extend(new);
             next += 1;
         }
-        let (theirs, others): (Vec<_>, Vec<_>) = blockers.iter().partition(|(i, _)| above.contains(&self.held[*i].table.oid));
+        let (theirs, others): (Vec<_>, Vec<_>) = blockers.iter().partition(|(table, _)| above.contains(&table.oid));
         let theirs = if theirs.is_empty() { others } else { theirs };
-        let first = theirs.first().map(|(i, key)| named(&self.held[*i].table, &key.text));
+        let first = theirs.first().map(|(table, id)| named(table, id));
         match theirs.len() {
             0 | 1 => first.unwrap_or_default(),
             causes => format!("{} and {} more", first.unwrap_or_default(), causes - 1),
@@ -324,15 +325,17 @@ impl Binned {
         lines
     }
 
-    fn cannot(&self, first: &Conflict, conflicts: &[Conflict]) -> Error {
+    /// The error that there is where anything stands in the way.
+    fn refuse(&self, conflicts: &[Conflict]) -> Result<()> {
+        let Some(first) = conflicts.first() else { return Ok(()) };
         let named = conflicts.iter().take(5).map(|one| format!("{}: {}", named(&one.table, &one.id), one.error.summary()));
         let deletion = self.deletion;
-        first
+        Err(first
             .error
             .clone()
             .reworded(format!("deletion {deletion} cannot be undone: not all of its records can come back"))
             .detail(named.collect::<Vec<_>>().join("; "))
-            .hint(format!("SELECT * FROM tombstone.undo({deletion}, dry_run => true) lists every conflict."))
+            .hint(format!("SELECT * FROM tombstone.undo({deletion}, dry_run => true) lists every conflict.")))
     }
 }
 

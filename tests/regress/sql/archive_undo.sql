@@ -85,6 +85,19 @@ INSERT INTO item VALUES (5);
 SELECT tombstone.purge('5', 'item');
 SELECT id, outcome FROM tombstone.undo((SELECT max(deletion) FROM tombstone.deletions), dry_run => true);
 
+-- What waits for a parent that was purged is one line, as ever.
+CREATE TABLE folder (id int PRIMARY KEY);
+CREATE TABLE file (id int PRIMARY KEY, folder int REFERENCES folder ON DELETE CASCADE);
+SELECT tombstone.manage('folder', tree => true);
+INSERT INTO folder VALUES (1), (2), (3);
+INSERT INTO file VALUES (11, 1), (12, 1), (21, 2), (31, 3);
+DELETE FROM folder;
+SELECT max(deletion) AS deletion FROM folder_tombstone \gset
+DELETE FROM folder_tombstone WHERE id < 3;
+SELECT * FROM tombstone.undo(:deletion, dry_run => true) ORDER BY id;
+DELETE FROM folder_tombstone;
+SELECT * FROM tombstone.undo(:deletion, dry_run => true) ORDER BY id;
+
 -- Once the log has forgotten the deletion the bin is all there is to go by.
 INSERT INTO item VALUES (6), (7);
 DELETE FROM item WHERE id > 5;
