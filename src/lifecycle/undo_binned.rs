@@ -205,11 +205,13 @@ impl Binned {
         Ok(conflicts)
     }
 
-    /// Brings back what can be, and says what cannot: by halving, as often as more of it comes back than the time before. What is
-    /// missing only because something else does not come back is said once for each table. To be rolled back.
+    /// Brings back what can be, and says what cannot: by halving, as often as more of it comes back than the time before. Parents first,
+    /// or each of their children would have to be tried alone. What is missing only because something else does not come back is said
+    /// once for each table. To be rolled back.
     fn found_by_trying(&self, deferred: &Deferred) -> Result<Vec<Conflict>> {
-        let mut left: Vec<(usize, Vec<Key>)> =
-            self.held.iter().enumerate().map(|(i, held)| (i, distinct(&held.keys).cloned().collect())).collect();
+        let lots: Vec<Lot> = self.held.iter().map(|held| held.lot(Which::All)).collect();
+        let places = revive::in_order(&lots).into_iter().flatten();
+        let mut left: Vec<(usize, Vec<Key>)> = places.map(|i| (i, distinct(&self.held[i].keys).cloned().collect())).collect();
         let mut failures: Vec<(usize, Key, Error)> = Vec::new();
         loop {
             let before: usize = left.iter().map(|(_, keys)| keys.len()).sum();

@@ -361,7 +361,7 @@ fn cancelled(table: &Table, rows: u64) -> Error {
 }
 
 /// The places of the lots, parents before children; those whose tables refer to each other in a circle, or are one table, together.
-fn in_order(lots: &[Lot]) -> Vec<Vec<usize>> {
+pub fn in_order(lots: &[Lot]) -> Vec<Vec<usize>> {
     let count = lots.len();
     let mut below: Vec<Vec<bool>> = (0..count)
         .map(|i| (0..count).map(|j| lots[i].table.children.iter().any(|key| key.child == lots[j].table.oid)).collect())
