@@ -291,7 +291,11 @@ pub unsafe fn on_update(shape: &Shape, trigger: &pg_sys::TriggerData) -> Result<
         if returning::stays(old, which)? {
             return Ok(pg_sys::Datum::from(old));
         }
-        if !shape.same_key(old, new, row) {
+        let has_new_key = !shape.same_key(old, new, row);
+        if shape.is_refused(new, row, has_new_key) {
+            return Ok(pg_sys::Datum::from(new));
+        }
+        if has_new_key {
             shape.note(None, old, old, row, false)?;
         }
         if shape.table.all_events {

@@ -65,9 +65,6 @@ unsafe fn on_update(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
     unsafe {
         expect(trigger, pg_sys::TRIGGER_EVENT_UPDATE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE)?;
         let shape = shape_of(trigger.tg_relation)?;
-        if shape.is_refused(trigger.tg_newtuple, (*trigger.tg_relation).rd_att) {
-            return Ok(pg_sys::Datum::from(trigger.tg_newtuple));
-        }
         unlinked::note(&shape, trigger.tg_trigtuple, trigger.tg_newtuple, (*trigger.tg_relation).rd_att)?;
         match &shape.layout {
             OfLayout::InPlace(marks) => in_place::on_update(&shape, marks, trigger),

@@ -55,7 +55,11 @@ pub unsafe fn on_update(shape: &Shape, marks: &Marks, trigger: &pg_sys::TriggerD
             (None, None) if shape.table.all_events => Some(Change::Update),
             _ => None,
         };
-        if !shape.same_key(old, new, row) {
+        let has_new_key = !shape.same_key(old, new, row);
+        if shape.is_refused(new, row, has_new_key) {
+            return Ok(pg_sys::Datum::from(new));
+        }
+        if has_new_key {
             shape.note(None, old, old, row, false)?;
         }
         if change.is_some() {

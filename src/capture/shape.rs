@@ -142,12 +142,14 @@ impl Shape {
         }
     }
 
-    /// Whether a row has NULL in its id or version where the column is NOT NULL: Postgres refuses it, in its own words.
+    /// Whether a row has NULL in its version, or in an id that `has_changed`, where the column is NOT NULL: Postgres refuses it, in its
+    /// own words.
     ///
     /// # Safety
     /// `tuple` is of descriptor `row`, which is of this shape.
-    pub unsafe fn is_refused(&self, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> bool {
-        let places = self.id.iter().chain(self.version.as_ref().map(|(place, _)| place));
+    pub unsafe fn is_refused(&self, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc, has_changed: bool) -> bool {
+        let id = if has_changed { self.id.as_slice() } else { &[] };
+        let places = id.iter().chain(self.version.as_ref().map(|(place, _)| place));
         // SAFETY: by contract of this function; the descriptor is read and left as it is.
         let is_null = |place: &NonZeroUsize| unsafe { heap_getattr_raw(tuple, *place, row).is_none() };
         let mut nulls = places.filter(|place| is_null(place)).peekable();
