@@ -14,7 +14,7 @@ use tombstone_client_tests::server::Server;
 use tombstone_client_tests::workload::seed;
 
 /// How many schemas the suite tries.
-const SHORT: u64 = 40;
+const SHORT: u64 = 60;
 /// After so many failures there is enough to think about.
 const MOST_FAILURES: usize = 5;
 /// How values are to look, whatever the application has set.
