@@ -151,6 +151,16 @@ pub fn may_insert(relation: pg_sys::Oid) -> bool {
     may(caller(), relation, pg_sys::ACL_INSERT, &[])
 }
 
+/// Whether the caller may UPDATE `relation`, any of its columns, and name it at all.
+pub fn may_update(relation: pg_sys::Oid) -> bool {
+    may(caller(), relation, pg_sys::ACL_UPDATE, &[])
+}
+
+/// Whether the caller may DELETE from `relation`, and name it at all.
+pub fn may_delete(relation: pg_sys::Oid) -> bool {
+    may(caller(), relation, pg_sys::ACL_DELETE, &[])
+}
+
 /// Whether `role` may SELECT from `relation`, whole or these columns of it, and name it at all.
 pub fn may_select(role: pg_sys::Oid, relation: pg_sys::Oid, columns: &[CString]) -> bool {
     may(role, relation, pg_sys::ACL_SELECT, columns)

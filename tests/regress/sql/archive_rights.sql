@@ -80,6 +80,37 @@ TRUNCATE doc_tombstone;
 SELECT tombstone.release('2', 'doc');
 SELECT tombstone.restore('2', 'doc');
 
+-- Many at once take the same rights as one: DELETE, and SELECT on the id.
+CREATE TABLE item (id int PRIMARY KEY, owner text, body text);
+INSERT INTO item SELECT i, 'bin_ann', 'x' FROM generate_series(1, 5) AS i;
+GRANT SELECT (id, owner), DELETE ON item TO bin_ann;
+SELECT tombstone.manage('item');
+SET ROLE bin_ann;
+SELECT tombstone.soft_delete('1', 'item') > 0 AS deleted;
+SELECT * FROM tombstone.soft_delete_many('{1,2,3,9}', 'item');
+-- Row security binds as it binds a DELETE.
+SET ROLE bin_owner;
+UPDATE item SET owner = 'bin_bob' WHERE id = 4;
+ALTER TABLE item ENABLE ROW LEVEL SECURITY;
+CREATE POLICY reading ON item FOR SELECT USING (true);
+CREATE POLICY deleting ON item FOR DELETE USING (owner = current_user);
+SET ROLE bin_ann;
+SELECT * FROM tombstone.soft_delete_many('{4,5}', 'item');
+-- UPDATE besides, whose policies let nothing be updated, changes none of it.
+SET ROLE bin_owner;
+GRANT UPDATE, INSERT ON item TO bin_ann;
+INSERT INTO item VALUES (6, 'bin_ann', 'x');
+SET ROLE bin_ann;
+SELECT * FROM tombstone.soft_delete_many('{4,6}', 'item');
+-- Whoever may not delete deletes none.
+SET ROLE bin_owner;
+REVOKE DELETE ON item FROM bin_ann;
+SET ROLE bin_ann;
+SELECT * FROM tombstone.soft_delete_many('{4}', 'item');
+SET ROLE bin_bob;
+SELECT * FROM tombstone.soft_delete_many('{4}', 'item');
+SET ROLE bin_owner;
+
 -- What fell by a foreign key comes back with its owner's rights, as it went.
 CREATE TABLE note (id int PRIMARY KEY, doc int REFERENCES doc ON DELETE CASCADE);
 INSERT INTO note VALUES (1, 3), (2, 3);

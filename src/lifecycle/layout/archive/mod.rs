@@ -17,7 +17,7 @@ use self::revive::{Lot, Twice, Which};
 use super::due::{Due, counts_from, target};
 use super::sql::joined;
 use super::{Doors, DueRow, Fallen, Found, Lock, Standing, Summary, Upkeep, hard};
-use crate::backend::identity::row_security_binds;
+use crate::backend::identity::{may_delete, may_insert, may_update, row_security_binds};
 use crate::backend::owned::Owned;
 use crate::backend::spool::Spool;
 use crate::backend::stamp::stamp_argument;
@@ -105,7 +105,28 @@ impl Archive<'_> {
         self.table.version.as_ref().map_or("NULL".into(), |version| format!("t.{}", version.sql()))
     }
 
+    /// With the rights in force. Deleting takes DELETE alone, and so does locking the rows first, for which Postgres wants UPDATE: who
+    /// has not that has them locked in the owner's name. (With DELETE, LOCK TABLE would lock all of them.) Restoring locks none.
     fn find_live(&self, rows: &Rows, lock: Lock) -> Result<Vec<Found>> {
+        let oid = self.table.oid;
+        if lock == Lock::None || may_update(oid) && !row_security_binds(oid) {
+            return self.select_live(rows, lock);
+        }
+        if may_delete(oid) {
+            if self.select_live(rows, Lock::None)?.is_empty() {
+                return Ok(Vec::new());
+            }
+            let name = |row: &Found| (row.key, row.version);
+            let locked: HashSet<_> = self.table.as_owner(|| self.select_live(rows, lock))?.iter().map(name).collect();
+            // As they are by now: whoever was waited for may have hidden some from the caller.
+            let mut seen = self.select_live(rows, Lock::None)?;
+            seen.retain(|row| locked.contains(&name(row)));
+            return Ok(seen);
+        }
+        self.select_live(rows, if may_insert(oid) { Lock::None } else { lock })
+    }
+
+    fn select_live(&self, rows: &Rows, lock: Lock) -> Result<Vec<Found>> {
         // What is deleted is locked as by a DELETE, which is what deleting it is.
         let (verb, locking) = if lock == Lock::None { ("find", "") } else { ("find to delete", " FOR UPDATE OF t") };
         let statement = self.table.statement(Purpose(verb, rows.name(), 0), || {
