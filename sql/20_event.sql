@@ -132,8 +132,9 @@ WITH visible AS (
 ), said AS (
     SELECT deletion,
            pg_catalog.min(at) AS at,
-           (pg_catalog.array_agg(actor ORDER BY seq))[1] AS actor,
-           (pg_catalog.array_agg(cause ORDER BY seq))[1] AS cause,
+           -- What somebody deleted, before what fell with it: of a large DELETE that may have been logged first.
+           (pg_catalog.array_agg(actor ORDER BY cause = 'cascade', seq))[1] AS actor,
+           (pg_catalog.array_agg(cause ORDER BY cause = 'cascade', seq))[1] AS cause,
            pg_catalog.string_agg(DISTINCT reason, '; ') AS reason,
            CASE pg_catalog.count(DISTINCT deletion_type) WHEN 1 THEN pg_catalog.min(deletion_type) ELSE 'mixed' END AS deletion_type
     FROM visible

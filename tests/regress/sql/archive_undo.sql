@@ -161,6 +161,20 @@ SELECT tombstone.configure('person', 'redact', '{"name": null}');
 SELECT id, outcome, detail FROM tombstone.undo((SELECT max(deletion) FROM person_tombstone));
 TABLE person;
 
+--
+-- Who deleted, where what fell was so much that it was logged first
+--
+
+CREATE TABLE maker (id int PRIMARY KEY);
+CREATE TABLE release (id int PRIMARY KEY, maker int NOT NULL REFERENCES maker ON DELETE CASCADE);
+SELECT tombstone.manage('maker', tree => true);
+INSERT INTO maker VALUES (1);
+INSERT INTO release SELECT i, 1 FROM generate_series(1, 9000) AS i;
+DELETE FROM maker;
+SELECT e.cause, cardinality(e.ids) AS ids FROM tombstone.event e
+WHERE e.deletion = (SELECT max(deletion) FROM maker_tombstone) AND e.op = 'delete' ORDER BY e.seq;
+SELECT cause, records FROM tombstone.deletions ORDER BY deletion DESC LIMIT 1;
+
 DROP EXTENSION pg_tombstone CASCADE;
 DROP SCHEMA undone CASCADE;
 DROP ROLE undone_user;
