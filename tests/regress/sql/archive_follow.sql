@@ -110,5 +110,28 @@ SELECT count(*) FROM c WHERE id = :next;
 SELECT op, deletion_type, cause FROM tombstone.replay(NULL) WHERE id = :'next';
 SELECT action, records FROM tombstone.runs ORDER BY run DESC LIMIT 1;
 
+-- A stamp that is no moment, or none that is over, which its owner may give a tombstone: it stays in the open partition.
+CREATE TABLE d (id int PRIMARY KEY);
+SELECT tombstone.manage('d', retention => '30 days');
+CREATE VIEW tombstones AS
+    SELECT id, CASE pg_get_expr(c.relpartbound, c.oid) WHEN 'DEFAULT' THEN 'open' ELSE 'closed' END AS part
+    FROM d_tombstone t JOIN pg_class c ON c.oid = t.tableoid;
+INSERT INTO d_tombstone SELECT i, i, at, 'me', 'user'
+FROM unnest(ARRAY['infinity', now() + interval '1 year', now() - interval '2 days']) WITH ORDINALITY AS row (at, i);
+CALL tombstone.maintain('d');
+SELECT * FROM tombstones ORDER BY id;
+-- What was deleted before everything else is due first, unless it is on hold; what is deleted at the end of time never is.
+INSERT INTO d_tombstone VALUES (4, 4, '-infinity', 'me', 'user'), (5, 5, clock_timestamp(), 'me', 'user');
+SELECT tombstone.hold('4', 'd');
+CALL tombstone.maintain('d');
+SELECT * FROM tombstones ORDER BY id;
+SELECT tombstone.configure('d', 'retention', '1 microsecond');
+CALL tombstone.maintain('d');
+SELECT * FROM tombstones ORDER BY id;
+SELECT tombstone.release('4', 'd');
+CALL tombstone.maintain('d');
+SELECT * FROM tombstones ORDER BY id;
+SELECT tombstone.restore('1', 'd'), tombstone.state('1', 'd');
+
 DROP EXTENSION pg_tombstone CASCADE;
 DROP SCHEMA bin CASCADE;

@@ -50,6 +50,12 @@ thread_local! {
          WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND m.amname OPERATOR(pg_catalog.=) 'brin'",
         [pg_sys::OIDOID],
     )));
+    static COLUMNS: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum) FROM pg_catalog.pg_attribute
+         WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped
+         AND attgenerated OPERATOR(pg_catalog.=) ''",
+        [pg_sys::OIDOID],
+    )));
 }
 
 /// The moment that is now, and the one before which what was deleted is due.
@@ -75,14 +81,14 @@ pub fn close(bin: &Bin, retention: &Interval) -> Result<bool> {
         summarise(open.oid); // what has come since: nothing more will
         let (now, _) = now_and_limit(retention)?;
         let from = bin.parts.iter().filter_map(|part| part.bounds.map(|(_, until)| until)).max();
-        let found = stamps(&format!("SELECT pg_catalog.min({stamp}), pg_catalog.max({stamp}) FROM {part}"))?;
+        let (oldest, has_others) = content(&part, &stamp, now)?;
         // A row that is older than what was closed before is of a transaction that began before: it is due first.
-        let Some((oldest, newest)) = found.filter(|(oldest, _)| from.is_none_or(|from| *oldest >= from)) else {
+        let Some(oldest) = oldest.filter(|oldest| *oldest < now && from.is_none_or(|from| *oldest >= from)) else {
             return Ok(false);
         };
-        let until = now.max(newest + 1);
-        let bounds = (from.unwrap_or(oldest), until);
-        reattach(bin, (&schema, &name), bounds)?;
+        let stays = format!("{stamp} OPERATOR(pg_catalog.=) '-infinity' OR {stamp} OPERATOR(pg_catalog.>=) $1");
+        let staying = has_others.then_some(stays.as_str());
+        reattach(bin, (&schema, &name), (from.unwrap_or(oldest), now), staying)?;
         Ok(true)
     })
 }
@@ -95,9 +101,11 @@ fn summarise(part: pg_sys::Oid) {
     let _ = with_settings(&SHORT, || attempt(summarise));
 }
 
-/// Whether a row of the partition is of `limit` or older.
+/// Whether a row of the partition is of `limit` or older, and of a moment at all.
 fn holds_older(part: &str, stamp: &str, limit: i64) -> Result<bool> {
-    let sql = format!("SELECT 1 FROM {part} WHERE {stamp} OPERATOR(pg_catalog.<=) $1 LIMIT 1");
+    let sql = format!(
+        "SELECT 1 FROM {part} WHERE {stamp} OPERATOR(pg_catalog.<=) $1 AND {stamp} OPERATOR(pg_catalog.>) '-infinity' LIMIT 1"
+    );
     let statement = Statement::new(sql, [pg_sys::TIMESTAMPTZOID]);
     Ok(by_index(|| statement.execute(&[stamp_argument(Some(limit))]))? > 0)
 }
@@ -109,32 +117,60 @@ pub fn by_index<T>(act: impl FnOnce() -> T) -> T {
     with_settings(&BY_INDEX, act)
 }
 
-fn stamps(sql: &str) -> Result<Option<(i64, i64)>> {
-    let stamp = |at: Option<TimestampWithTimeZone>| at.map(|at| at.into_inner());
-    let rows = Statement::new(sql, []).rows(&[], |row| Ok(stamp(row.get(1)?).zip(stamp(row.get(2)?))))?;
-    Ok(rows.into_iter().flatten().next())
+/// The oldest moment of a row of the partition, and whether there are rows that no closed partition takes: those of no moment, or of
+/// one that is not over. Nobody but the bin's owner gives a row such a stamp.
+fn content(part: &str, stamp: &str, now: i64) -> Result<(Option<i64>, bool)> {
+    let is_finite = format!("{stamp} OPERATOR(pg_catalog.>) '-infinity'");
+    let sql = format!(
+        "SELECT pg_catalog.min({stamp}) FILTER (WHERE {is_finite}),
+                pg_catalog.bool_and({is_finite} AND {stamp} OPERATOR(pg_catalog.<) $1) IS FALSE FROM {part}"
+    );
+    let read = |row: &pgrx::spi::SpiHeapTupleData| {
+        let oldest = row.get::<TimestampWithTimeZone>(1)?.map(|at| at.into_inner());
+        Ok((oldest, row.get::<bool>(2)?.unwrap_or_default()))
+    };
+    let rows = Statement::new(sql, [pg_sys::TIMESTAMPTZOID]).rows(&[stamp_argument(Some(now))], read)?;
+    Ok(rows.into_iter().next().unwrap_or_default())
 }
 
-/// Makes the open partition one with bounds, and a new one the open one. The bin is locked.
-fn reattach(bin: &Bin, (schema, name): (&str, &str), (from, until): (i64, i64)) -> Result<()> {
-    let (from, until) = (text_of(from)?, text_of(until)?);
-    let digits: String = until.chars().filter(char::is_ascii_digit).take(14).collect();
+/// Makes the open partition one with bounds, and a new one the open one, which gets the rows that are `staying`, a condition on `until`
+/// as $1. The bin is locked.
+fn reattach(bin: &Bin, (schema, name): (&str, &str), (from, until): (i64, i64), staying: Option<&str>) -> Result<()> {
+    let (from, until_text) = (text_of(from)?, text_of(until)?);
+    let digits: String = until_text.chars().filter(char::is_ascii_digit).take(14).collect();
     let closed = derived_name(name.strip_suffix("_open").unwrap_or(name), &format!("_until_{digits}"));
     let (open, closed_sql) = (qualified(schema, name), qualified(schema, &closed));
-    let commands = [
+    let before = [
         format!("ALTER TABLE {} DETACH PARTITION {open}", bin.sql()),
         format!("ALTER TABLE {open} RENAME TO {}", ident(&closed)),
-        format!(
-            "ALTER TABLE {} ATTACH PARTITION {closed_sql} FOR VALUES FROM ({}) TO ({})",
-            bin.sql(),
-            literal(&from),
-            literal(&until)
-        ),
         format!("CREATE TABLE {open} PARTITION OF {} DEFAULT", bin.sql()),
         crate::table::triggers::truncate_guard(&open),
         identifiable(&open),
     ];
-    altering::ourselves(|| commands.iter().try_for_each(|command| Ok(Spi::run(command)?)))
+    let attach = format!(
+        "ALTER TABLE {} ATTACH PARTITION {closed_sql} FOR VALUES FROM ({}) TO ({})",
+        bin.sql(),
+        literal(&from),
+        literal(&until_text)
+    );
+    altering::ourselves(|| {
+        before.iter().try_for_each(|command| Spi::run(command))?;
+        if let Some(condition) = staying {
+            // No trigger of the bin sees them go: the partition is none of it at the moment.
+            let columns = columns_of(bin.oid)?;
+            let sql = format!(
+                "WITH staying AS (DELETE FROM {closed_sql} WHERE {condition} RETURNING {columns}) INSERT INTO {open} ({columns}) SELECT {columns} FROM staying"
+            );
+            Statement::new(sql, [pg_sys::TIMESTAMPTZOID]).execute(&[stamp_argument(Some(until))])?;
+        }
+        Ok(Spi::run(&attach)?)
+    })
+}
+
+/// The columns of a bin, as SQL, those that its owner has given it among them.
+fn columns_of(bin: pg_sys::Oid) -> Result<String> {
+    let columns = COLUMNS.with(|statement| statement.rows(&[bin.into()], |row| Ok(row.get::<String>(1)?)))?;
+    Ok(columns.into_iter().flatten().next().unwrap_or_default())
 }
 
 fn text_of(stamp: i64) -> Result<String> {
