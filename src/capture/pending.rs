@@ -149,6 +149,11 @@ impl Pending {
         if by_foreign_key { self.account.cause == Cause::Cascade } else { account::is_current(&self.account) }
     }
 
+    /// Whether subtransaction `here`, the one we are in, or one that has become part of it, made the change.
+    fn is_of(&self, here: pg_sys::SubTransactionId) -> bool {
+        self.subtransaction >= here
+    }
+
     /// Whether anything follows from it along foreign keys.
     fn is_followed(&self) -> bool {
         self.change.is_none_or(|change| cascade::follows(&self.table, change))
@@ -207,10 +212,13 @@ impl Drop for Settling {
     }
 }
 
-/// The oldest batch of such a statement, and its place among all.
+/// The oldest batch of such a statement that may be written here, and its place among all.
+///
+/// Those of a foreign key's own statement are as deep as a trigger's, and wait for the statement that caused it.
 fn take_above(depth: u32) -> Option<(usize, Pending)> {
+    let here = current_subtransaction();
     BATCHES.with_borrow_mut(|batches| {
-        let first = batches.iter().position(|batch| batch.depth > depth)?;
+        let first = batches.iter().position(|batch| batch.depth > depth && batch.is_of(here))?;
         Some((first, batches.remove(first)))
     })
 }
@@ -228,10 +236,14 @@ fn settle(place: usize, batch: Pending) -> Result<()> {
 
 /// Logs what was pending of a table before `place`: a statement inside a trigger ends before the one that fired it, and what
 /// it did to the same record comes after.
+///
+/// What an outer subtransaction did waits for its own statement's end: written here it would be rolled back with this one, and
+/// what it tells of would stand.
 fn log_older(table: i32, mut place: usize) -> Result<()> {
+    let here = current_subtransaction();
     let next = |place: usize| {
         BATCHES.with_borrow_mut(|batches| {
-            let older = |batch: &Pending| batch.table.number == table && !batch.logged;
+            let older = |batch: &Pending| batch.table.number == table && !batch.logged && batch.is_of(here);
             let first = batches.iter().take(place).position(older)?;
             Some((first, batches.remove(first)))
         })
@@ -276,7 +288,7 @@ pub fn forget_all() {
     drop(BATCHES.take());
 }
 
-/// A subtransaction was rolled back, and whatever began inside it.
+/// A subtransaction was rolled back, and whatever began inside it. Nothing else was written there.
 pub fn forget_from(subtransaction: pg_sys::SubTransactionId) {
     let forgotten = BATCHES.with_borrow_mut(|batches| {
         let (stay, go) = std::mem::take(batches).into_iter().partition(|batch: &Pending| batch.subtransaction < subtransaction);

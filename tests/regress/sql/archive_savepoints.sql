@@ -1,0 +1,103 @@
+-- A part of a transaction is rolled back: what an outer part has deleted stays whole, with its tombstones, its number and what
+-- undo puts back.
+\set SHOW_CONTEXT never
+\set VERBOSITY terse
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS pg_tombstone CASCADE;
+CREATE EXTENSION pg_tombstone;
+CREATE SCHEMA saves;
+SET search_path = saves;
+
+-- Runs a statement, and rolls it back.
+CREATE FUNCTION in_vain(statement text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+    RAISE 'in vain';
+EXCEPTION WHEN OTHERS THEN NULL;
+END $$;
+-- Runs a statement, and passes over an error in it.
+CREATE FUNCTION if_possible(statement text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+EXCEPTION WHEN OTHERS THEN NULL;
+END $$;
+
+--
+-- A trigger deletes more of the table, in vain
+--
+
+CREATE TABLE note (id int PRIMARY KEY, body text);
+INSERT INTO note SELECT g, 'note ' || g FROM generate_series(1, 3) g;
+INSERT INTO note SELECT g, 'note ' || g FROM generate_series(101, 109) g;
+SELECT tombstone.manage('note');
+CREATE FUNCTION delete_another_in_vain() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.id < 100 THEN
+        PERFORM in_vain(format('DELETE FROM note WHERE id = %s', OLD.id + 100));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_another AFTER DELETE ON note FOR EACH ROW EXECUTE FUNCTION delete_another_in_vain();
+DELETE FROM note WHERE id IN (1, 2);
+SELECT id, body FROM note_tombstone ORDER BY id;
+SELECT ids, op, cause FROM tombstone.event ORDER BY seq;
+SELECT count(*) FROM tombstone.deletions;
+SELECT relation, id, outcome FROM tombstone.undo((SELECT max(deletion) FROM note_tombstone)) ORDER BY id;
+SELECT count(*) FROM note;
+-- A record on hold stays, whoever deletes what inside.
+SELECT tombstone.hold('2', 'note', 'asked for');
+DELETE FROM note WHERE id = 2;
+SELECT tombstone.state('2', 'note');
+CREATE OR REPLACE FUNCTION delete_another_in_vain() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.id < 100 THEN
+        PERFORM if_possible(format('DELETE FROM note WHERE id = %s', OLD.id + 100));
+    END IF;
+    RETURN NULL;
+END $$;
+DELETE FROM note WHERE id = 2;
+SELECT tombstone.state('2', 'note');
+SELECT tombstone.release('2', 'note');
+-- The inner one on hold: it stays, and the outer one goes.
+SELECT tombstone.hold('102', 'note', 'asked for');
+DELETE FROM note WHERE id = 2;
+SELECT tombstone.state('2', 'note'), tombstone.state('102', 'note');
+SELECT tombstone.release('102', 'note');
+-- What happens inside, and is not rolled back, has its tombstone too, and is of the same deletion.
+DELETE FROM note WHERE id = 3;
+SELECT id, deletion = max(deletion) OVER () AS of_the_last FROM note_tombstone WHERE id IN (3, 103) ORDER BY id;
+
+-- Updates are events: one inside comes to nothing.
+CREATE TABLE told (id int PRIMARY KEY, body text);
+INSERT INTO told VALUES (1, 'one'), (2, 'two'), (3, 'three'), (4, 'four');
+SELECT tombstone.manage('told', events => 'all');
+CREATE FUNCTION update_in_vain() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM in_vain('UPDATE told SET body = body || ''!'' WHERE id = 4');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_in_vain AFTER DELETE ON told FOR EACH ROW EXECUTE FUNCTION update_in_vain();
+DELETE FROM told WHERE id < 4;
+SELECT id FROM told_tombstone ORDER BY id;
+SELECT ids, op FROM tombstone.event WHERE managed = (SELECT managed FROM tombstone.managed WHERE relation = 'told'::regclass) ORDER BY seq;
+
+-- Layout in_place.
+CREATE TABLE memo (id int PRIMARY KEY, body text, deleted_at timestamptz);
+INSERT INTO memo (id) SELECT generate_series(1, 3);
+INSERT INTO memo (id) SELECT generate_series(101, 103);
+SELECT tombstone.manage('memo', layout => 'in_place');
+CREATE FUNCTION mark_another_in_vain() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.id < 100 AND NEW.deleted_at IS NOT NULL THEN
+        PERFORM in_vain(format('UPDATE memo SET deleted_at = now() WHERE id = %s', NEW.id + 100));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_another AFTER UPDATE ON memo FOR EACH ROW EXECUTE FUNCTION mark_another_in_vain();
+UPDATE memo SET deleted_at = now() WHERE id IN (1, 2);
+SELECT id FROM memo WHERE deleted_at IS NOT NULL ORDER BY id;
+SELECT ids, op FROM tombstone.event WHERE managed = (SELECT managed FROM tombstone.managed WHERE relation = 'memo'::regclass) ORDER BY seq;
+SELECT relation, id, outcome FROM tombstone.undo((SELECT max(deletion) FROM tombstone.deletions)) ORDER BY id;
+SELECT tombstone.hold('2', 'memo', 'asked for');
+UPDATE memo SET deleted_at = now() WHERE id = 2;
+SELECT tombstone.state('2', 'memo');
