@@ -1,7 +1,7 @@
 //! The number of the running transaction's deletion: that of its first entry which deletes. A transaction has one, unless it
 //! begins anew.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use pgrx::pg_sys;
 
@@ -12,13 +12,22 @@ use crate::backend::transaction::current_subtransaction;
 struct Deletion {
     number: i64,
     /// Where the number was drawn: rolled back with that, nothing bears it.
-    subtransaction: pg_sys::SubTransactionId,
-    /// Whether the entry of that number has been written.
-    written: bool,
+    drawn: pg_sys::SubTransactionId,
+    /// Where the entry of that number was written. Rolled back with that, the next entry has it: rows in bins may bear the number
+    /// already.
+    written: Option<pg_sys::SubTransactionId>,
+}
+
+/// What the transaction deleted before it began anew.
+struct Former {
+    deletion: Deletion,
+    /// Where it began anew: rolled back with that, the deletion goes on.
+    ended: pg_sys::SubTransactionId,
 }
 
 thread_local! {
     static CURRENT: Cell<Option<Deletion>> = const { Cell::new(None) };
+    static FORMER: RefCell<Vec<Former>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The next number of an entry.
@@ -28,7 +37,7 @@ pub fn next_seq() -> i64 {
 
 /// The number of this transaction's deletion.
 pub fn number() -> i64 {
-    current(false).number
+    current().number
 }
 
 /// Whether this transaction has deleted anything.
@@ -38,26 +47,24 @@ pub fn is_under_way() -> bool {
 
 /// What is deleted from here on belongs to another deletion: where one transaction does what would else have been several's.
 pub fn begin_anew() {
-    forget();
+    if let Some(deletion) = CURRENT.take() {
+        FORMER.with_borrow_mut(|all| all.push(Former { deletion, ended: current_subtransaction() }));
+    }
 }
 
 /// For an entry that deletes: its own number, and its deletion's.
 pub fn seq_and_number() -> (i64, i64) {
-    let before = current(false);
-    let seq = if before.written { next_seq() } else { before.number };
-    (seq, current(true).number)
+    let deletion = current();
+    if deletion.written.is_some() {
+        return (next_seq(), deletion.number);
+    }
+    CURRENT.set(Some(Deletion { written: Some(current_subtransaction()), ..deletion }));
+    (deletion.number, deletion.number)
 }
 
-fn current(written: bool) -> Deletion {
-    let mut deletion = CURRENT.get().unwrap_or_else(|| Deletion {
-        number: next_seq(),
-        subtransaction: current_subtransaction(),
-        written: false,
-    });
-    if written && !deletion.written {
-        // Whatever is rolled back from here on takes the entry along that the number is found by.
-        deletion = Deletion { subtransaction: current_subtransaction(), written, ..deletion };
-    }
+fn current() -> Deletion {
+    let draw = || Deletion { number: next_seq(), drawn: current_subtransaction(), written: None };
+    let deletion = CURRENT.get().unwrap_or_else(draw);
     CURRENT.set(Some(deletion));
     deletion
 }
@@ -65,9 +72,18 @@ fn current(written: bool) -> Deletion {
 /// The transaction ended.
 pub fn forget() {
     CURRENT.set(None);
+    drop(FORMER.take());
 }
 
-/// A subtransaction was rolled back, and whatever began inside it.
+/// A subtransaction was rolled back, and whatever began inside it: also the number that was drawn there, and the entry that was
+/// written there with one from outside.
 pub fn forget_from(subtransaction: pg_sys::SubTransactionId) {
-    CURRENT.set(CURRENT.get().filter(|deletion| deletion.subtransaction < subtransaction));
+    let is_gone = |of: pg_sys::SubTransactionId| of >= subtransaction;
+    FORMER.with_borrow_mut(|all| {
+        while let Some(former) = all.pop_if(|former| is_gone(former.ended)) {
+            CURRENT.set(Some(former.deletion));
+        }
+    });
+    let stays = CURRENT.get().filter(|deletion| !is_gone(deletion.drawn));
+    CURRENT.set(stays.map(|deletion| Deletion { written: deletion.written.filter(|of| !is_gone(*of)), ..deletion }));
 }

@@ -101,3 +101,47 @@ SELECT relation, id, outcome FROM tombstone.undo((SELECT max(deletion) FROM tomb
 SELECT tombstone.hold('2', 'memo', 'asked for');
 UPDATE memo SET deleted_at = now() WHERE id = 2;
 SELECT tombstone.state('2', 'memo');
+
+--
+-- A deletion has one number, in the archive and in the log
+--
+
+CREATE TABLE a (id int PRIMARY KEY);
+CREATE TABLE b (id int PRIMARY KEY);
+INSERT INTO a SELECT generate_series(1, 4);
+INSERT INTO b SELECT generate_series(1, 4);
+SELECT tombstone.manage('a');
+SELECT tombstone.manage('b');
+CREATE FUNCTION delete_b_in_vain() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM in_vain(format('DELETE FROM b WHERE id = %s', OLD.id));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_in_vain AFTER DELETE ON a FOR EACH ROW EXECUTE FUNCTION delete_b_in_vain();
+DELETE FROM a WHERE id = 1;
+SELECT max(deletion) AS deletion FROM tombstone.deletions \gset
+SELECT id, deletion = :deletion AS as_the_log_says FROM a_tombstone;
+SELECT relation, id, outcome FROM tombstone.undo(:deletion);
+SELECT count(*) FROM a;
+-- By savepoints: the first is rolled back, the second is not; and both.
+BEGIN;
+SAVEPOINT first;
+DELETE FROM b WHERE id = 1;
+ROLLBACK TO first;
+DELETE FROM b WHERE id = 2;
+SAVEPOINT second;
+DELETE FROM b WHERE id = 3;
+ROLLBACK TO second;
+DELETE FROM b WHERE id = 4;
+COMMIT;
+SELECT max(deletion) AS deletion FROM tombstone.deletions \gset
+SELECT id, deletion = :deletion AS as_the_log_says FROM b_tombstone ORDER BY id;
+SELECT ids, seq = deletion AS first FROM tombstone.event WHERE deletion = :deletion ORDER BY seq;
+SELECT relation, id, outcome FROM tombstone.undo(:deletion) ORDER BY id;
+SELECT count(*) FROM b;
+BEGIN;
+SAVEPOINT first;
+DELETE FROM b WHERE id = 1;
+ROLLBACK TO first;
+COMMIT;
+SELECT count(*) FROM b_tombstone;
