@@ -65,9 +65,15 @@ pub fn note(unlinked: Unlinked) -> Result<()> {
     if is_full { keep() } else { Ok(()) }
 }
 
-/// Writes what was noted.
+/// Writes what was noted in the subtransaction we are in. What an outer one overwrote waits for its own statement's end: written here
+/// it would be rolled back with this one, and the references stay overwritten.
 pub fn keep() -> Result<()> {
-    let noted = NOTED.take();
+    let here = current_subtransaction();
+    let noted = NOTED.with_borrow_mut(|all| {
+        let (noted, others): (Vec<_>, Vec<_>) = std::mem::take(all).into_iter().partition(|(of, _)| *of >= here);
+        *all = others;
+        noted
+    });
     if noted.is_empty() {
         return Ok(());
     }
@@ -97,7 +103,7 @@ pub fn forget_all() {
     drop(NOTED.take());
 }
 
-/// A subtransaction was rolled back, and whatever began inside it.
+/// A subtransaction was rolled back, and whatever began inside it. Nothing else was written there.
 pub fn forget_from(subtransaction: pg_sys::SubTransactionId) {
     NOTED.with_borrow_mut(|noted| noted.retain(|(of, _)| *of < subtransaction));
 }

@@ -145,3 +145,35 @@ DELETE FROM b WHERE id = 1;
 ROLLBACK TO first;
 COMMIT;
 SELECT count(*) FROM b_tombstone;
+
+--
+-- What ON DELETE SET NULL overwrites is put back, whatever is rolled back beside it
+--
+
+CREATE TABLE p (id int PRIMARY KEY);
+CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL);
+INSERT INTO p VALUES (1), (2);
+INSERT INTO c VALUES (10, 1), (11, 1), (20, 2);
+SELECT tombstone.manage('c');
+SELECT tombstone.manage('p');
+CREATE FUNCTION update_b_in_vain() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM in_vain('UPDATE b SET id = id');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER zz_in_vain BEFORE UPDATE ON c FOR EACH ROW EXECUTE FUNCTION update_b_in_vain();
+DELETE FROM p WHERE id = 1;
+SELECT * FROM c ORDER BY id;
+SELECT id, before, after, deletion = (SELECT deletion FROM p_tombstone) AS of_it FROM tombstone.unlinked ORDER BY id;
+SELECT relation, id, outcome FROM tombstone.undo((SELECT deletion FROM p_tombstone));
+SELECT * FROM c ORDER BY id;
+-- And what is rolled back is not.
+BEGIN;
+SAVEPOINT before;
+DELETE FROM p WHERE id = 1;
+ROLLBACK TO before;
+DELETE FROM p WHERE id = 2;
+COMMIT;
+SELECT id, before FROM tombstone.unlinked ORDER BY id;
+SELECT relation, id, outcome FROM tombstone.undo((SELECT deletion FROM p_tombstone));
+SELECT * FROM c ORDER BY id;
