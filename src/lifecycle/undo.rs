@@ -19,6 +19,7 @@ use super::{cascade, hold, owners};
 use crate::backend::subtransaction::{attempt, rehearse};
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
+use crate::log::deletion;
 use crate::log::event::{self, Taken};
 use crate::table::key::Key;
 use crate::table::{Table, all_managed, by_number, by_oid};
@@ -80,6 +81,10 @@ fn undo(
         let lines = returning::scope(|| if rehearsed { rehearse(restore) } else { restore() })?;
         if !rehearsed {
             refuse_conflicts(deletion, &parts)?;
+            if deletion::is_current(deletion) {
+                // It is undone once: what this transaction deletes from here on must be undone by another number.
+                deletion::begin_anew();
+            }
         }
         shown(lines.into_iter().chain(parts.iter().flat_map(Part::lines)))
     };

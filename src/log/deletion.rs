@@ -45,6 +45,11 @@ pub fn is_under_way() -> bool {
     CURRENT.get().is_some()
 }
 
+/// Whether `number` is that of this transaction's deletion.
+pub fn is_current(number: i64) -> bool {
+    CURRENT.get().is_some_and(|deletion| deletion.number == number)
+}
+
 /// What is deleted from here on belongs to another deletion: where one transaction does what would else have been several's.
 pub fn begin_anew() {
     if let Some(deletion) = CURRENT.take() {

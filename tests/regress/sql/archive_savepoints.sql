@@ -177,3 +177,45 @@ COMMIT;
 SELECT id, before FROM tombstone.unlinked ORDER BY id;
 SELECT relation, id, outcome FROM tombstone.undo((SELECT deletion FROM p_tombstone));
 SELECT * FROM c ORDER BY id;
+
+--
+-- A transaction undoes what it has deleted, and goes on deleting
+--
+
+BEGIN;
+DELETE FROM b WHERE id = 1;
+SELECT deletion AS undone FROM b_tombstone \gset
+SELECT relation, id, outcome FROM tombstone.undo(:undone);
+DELETE FROM b WHERE id = 2;
+DELETE FROM b WHERE id = 3;
+COMMIT;
+SELECT DISTINCT deletion AS deletion FROM b_tombstone \gset
+SELECT :deletion = :undone AS same;
+SELECT deletion = :undone AS the_undone, relations, undone_at IS NOT NULL AS undone
+FROM tombstone.deletions WHERE deletion IN (:undone, :deletion) ORDER BY deletion;
+SELECT relation, id, outcome FROM tombstone.undo(:deletion) ORDER BY id;
+SELECT count(*) FROM b;
+-- The undo is rolled back: the deletion goes on. What is undone in a dry run goes on as well.
+BEGIN;
+DELETE FROM b WHERE id = 1;
+SELECT deletion FROM b_tombstone \gset
+SAVEPOINT before;
+SELECT relation, id, outcome FROM tombstone.undo(:deletion);
+DELETE FROM b WHERE id = 2;
+SELECT id, deletion = :deletion AS of_the_first FROM b_tombstone;
+ROLLBACK TO before;
+SELECT relation, id, outcome FROM tombstone.undo(:deletion, dry_run => true);
+DELETE FROM b WHERE id = 3;
+COMMIT;
+SELECT id, deletion = :deletion AS of_the_first FROM b_tombstone ORDER BY id;
+SELECT relation, id, outcome FROM tombstone.undo(:deletion) ORDER BY id;
+-- Layout in_place.
+BEGIN;
+UPDATE memo SET deleted_at = now() WHERE id = 1;
+SELECT max(deletion) AS undone FROM tombstone.deletions \gset
+SELECT relation, id, outcome FROM tombstone.undo(:undone);
+UPDATE memo SET deleted_at = now() WHERE id = 3;
+COMMIT;
+SELECT max(deletion) AS deletion FROM tombstone.deletions \gset
+SELECT :deletion = :undone AS same;
+SELECT relation, id, outcome FROM tombstone.undo(:deletion);
