@@ -56,6 +56,7 @@ fn convert(table: pg_sys::Oid) -> Result<Vec<Back>> {
     Spi::run("SET CONSTRAINTS ALL IMMEDIATE")?;
     run_as(keeper(), &states.iter().filter_map(TriggerState::sleep).collect::<Vec<_>>())?;
     reworded(|| insert(&returning), cannot_come_back)??;
+    returning.iter().try_for_each(Returning::refuse_lost)?;
     run_as(keeper(), &states.iter().map(TriggerState::restore).collect::<Vec<_>>())?;
     let mut back = Vec::new();
     for Returning { member, options, rows, deleted_at, .. } in &returning {
@@ -140,13 +141,46 @@ impl<'a> Returning<'a> {
         Ok(self.table.evaluating(read)?.into_iter().sum())
     }
 
+    /// What stands before the table's name where rows of the table itself are meant.
+    fn only(&self) -> &'static str {
+        if self.table.is_partitioned { "" } else { "ONLY " }
+    }
+
+    /// How many rows of the table are tombstones, or would be.
+    fn marked(&self) -> Result<i64> {
+        let (only, table, column) = (self.only(), self.table.sql(), ident(&self.deleted_at));
+        self.number(&format!("SELECT pg_catalog.count(*) FROM {only}{table} WHERE {column} IS NOT NULL"))
+    }
+
+    /// 55000 where the table has not got each of them: the bin, where they all are, is about to go. The application's triggers sleep,
+    /// but its rules do not.
+    fn refuse_lost(&self) -> Result<()> {
+        let (title, marked) = (self.table.title(), self.marked()?);
+        if marked == self.rows {
+            return Ok(());
+        }
+        let read = || RULES.with(|statement| statement.rows(&[self.table.oid.into()], |row| Ok(row.get::<String>(1)?)));
+        let rules: Vec<String> = self.table.evaluating(read)?.into_iter().flatten().collect();
+        let hint = match rules.first() {
+            Some(rule) => format!(
+                "Look at what is done ON INSERT by: {}. ALTER TABLE {title} DISABLE RULE {rule}; then CALL it again.",
+                rules.join(", ")
+            ),
+            None => format!("Look for a rule, a trigger or a policy that keeps rows out of {title}, or hides them."),
+        };
+        Err(Error::not_ready(format!("table {title} did not take its tombstones back"))
+            .detail(format!(
+                "Its archive has {}; the table got {marked} of them. Nothing has changed.",
+                counted(self.rows.unsigned_abs())
+            ))
+            .hint(hint))
+    }
+
     /// 55000 where a live row would become a tombstone, or a record would have more rows than a table can have of it.
     fn refuse_conflicts(&self) -> Result<()> {
         let (table, bin, title) = (&self.table, self.bin()?, self.table.title());
-        let column = ident(&self.deleted_at);
-        let only = if table.is_partitioned { "" } else { "ONLY " };
-        let marked =
-            self.number(&format!("SELECT pg_catalog.count(*) FROM {only}{} WHERE {column} IS NOT NULL", table.sql()))?;
+        let only = self.only();
+        let marked = self.marked()?;
         if marked > 0 {
             return Err(Error::not_ready(format!("column {} of table {title} is set in live rows", self.deleted_at))
                 .detail(format!("Such rows: {marked}. With layout in_place they would be tombstones."))
@@ -251,6 +285,14 @@ thread_local! {
          JOIN pg_catalog.pg_class c ON c.oid = tree.relid
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          ORDER BY tree.level, tree.relid, t.tgname",
+        [pg_sys::OIDOID],
+    )));
+}
+
+thread_local! {
+    static RULES: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.quote_ident(r.rulename) FROM pg_catalog.pg_rewrite r
+         WHERE r.ev_class = $1 AND r.ev_type = '3' AND r.ev_enabled <> 'D' ORDER BY r.rulename",
         [pg_sys::OIDOID],
     )));
 }

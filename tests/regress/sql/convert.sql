@@ -306,6 +306,21 @@ SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE tgname = 'hear
 TABLE heard;
 SELECT right(id, 1), outcome, detail FROM tombstone.undo(:versions);
 
+-- A rule that keeps tombstones out of the table would have them lost with the archive.
+CREATE TABLE ruled (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE RULE "no dead" AS ON INSERT TO ruled WHERE NEW.deleted_at IS NOT NULL DO INSTEAD NOTHING;
+INSERT INTO ruled SELECT generate_series(1, 5);
+SELECT tombstone.manage('ruled');
+UPDATE ruled SET deleted_at = now() WHERE id <= 2;
+CALL tombstone.convert('ruled', 'archive');
+\set VERBOSITY default
+CALL tombstone.convert('ruled', 'in_place');
+\set VERBOSITY terse
+SELECT count(*), (SELECT count(*) FROM ruled) AS live, (SELECT layout FROM tombstone.tables WHERE relation = 'ruled'::regclass) FROM ruled_tombstone;
+ALTER TABLE ruled DISABLE RULE "no dead";
+CALL tombstone.convert('ruled', 'in_place');
+SELECT count(*), count(deleted_at), to_regclass('ruled_tombstone') FROM ruled;
+
 -- Many batches, and records that refer to each other.
 CREATE TABLE tree (id int PRIMARY KEY, above int REFERENCES tree ON DELETE CASCADE, deleted_at timestamptz);
 INSERT INTO tree SELECT i, nullif(i / 10, 0) FROM generate_series(1, 12000) i;
