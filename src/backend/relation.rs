@@ -72,6 +72,31 @@ pub fn open_partition(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
+/// What `relation`, which the running command has dropped, was a partition of: its row in pg_inherits is deleted, but there still.
+pub fn dropped_from(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let (column, is) = (pg_sys::Anum_pg_inherits_inhrelid as _, pg_sys::BTEqualStrategyNumber as _);
+    let mut key = pg_sys::ScanKeyData::default();
+    let mut parents = Vec::new();
+    // SAFETY: the key compares OIDs, and so does the index; opened and closed here, or by the abort of an error; each row is read
+    // while the scan holds it.
+    unsafe {
+        pg_sys::ScanKeyInit(&mut key, column, is, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(relation));
+        let rows = pg_sys::table_open(pg_sys::InheritsRelationId, pg_sys::AccessShareLock as i32);
+        let index = pg_sys::InheritsRelidSeqnoIndexId.into();
+        let scan = pg_sys::systable_beginscan(rows, index, true, &raw mut pg_sys::SnapshotAnyData, 1, &mut key);
+        loop {
+            let row = pg_sys::systable_getnext(scan);
+            if row.is_null() {
+                break;
+            }
+            parents.push((*(pg_sys::GETSTRUCT(row) as *const pg_sys::FormData_pg_inherits)).inhparent);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(rows, pg_sys::AccessShareLock as i32);
+    }
+    parents
+}
+
 /// Whether `relation` has a trigger of that name.
 pub fn has_trigger(relation: pg_sys::Oid, name: &str) -> bool {
     // SAFETY: a catalog look-up by name.

@@ -59,7 +59,7 @@ pub fn refuse_lost(table: &Table) -> Result<()> {
     let keys = held.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
     let standings = table.evaluating(|| layout::of(table).standings(&Rows::Records(&keys)))?;
     let lost = held.iter().zip(standings).find(|(_, standing)| standing.is_none());
-    lost.map_or(Ok(()), |(id, _)| Err(on_hold(format!("record \"{id}\" of table {} is on hold", table.title()))))
+    lost.map_or(Ok(()), |(id, _)| Err(on_hold(format!("{} is on hold", named_to_asking(table, id)))))
 }
 
 fn on_hold(message: String) -> Error {

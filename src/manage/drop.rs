@@ -9,11 +9,11 @@ use crate::backend::executor;
 use crate::backend::ident::qualified;
 use crate::backend::identity::acting_as;
 use crate::backend::own_table::own_statements;
-use crate::backend::relation::{own, owner_of};
+use crate::backend::relation::{dropped_from, own, owner_of};
 use crate::error::{Error, Result};
 use crate::lifecycle::hold;
 use crate::table::options::ARCHIVE;
-use crate::table::triggers::{BIN_GUARD, GUARD};
+use crate::table::triggers::GUARD;
 use crate::table::{by_oid, catalog, name_of};
 
 own_statements! {
@@ -30,14 +30,12 @@ own_statements! {
          JOIN tombstone.managed m ON m.archive = o.objid
          JOIN pg_catalog.pg_class c ON c.oid = m.relation
          WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND o.objsubid = 0";
-    // Archived tables with records on hold, where a partition of a bin may have gone.
-    WITH_HOLDS(TEXT) =
-        "SELECT m.relation::pg_catalog.oid FROM tombstone.managed m
+    // Archived tables with records on hold, and their bins.
+    WITH_HOLDS() =
+        "SELECT m.relation::pg_catalog.oid, m.archive::pg_catalog.oid FROM tombstone.managed m
          JOIN pg_catalog.pg_class c ON c.oid = m.relation
          JOIN pg_catalog.pg_class b ON b.oid = m.archive
-         WHERE EXISTS (SELECT FROM tombstone.held h WHERE h.managed = m.managed)
-           AND EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() o
-                       WHERE o.object_type = 'trigger' AND o.address_names[3] = $1)";
+         WHERE m.layout = 'archive' AND EXISTS (SELECT FROM tombstone.held h WHERE h.managed = m.managed)";
     LEFT() =
         "SELECT o.object_identity, m.archive::pg_catalog.oid, m.layout FROM pg_catalog.pg_event_trigger_dropped_objects() o
          JOIN tombstone.managed m ON m.relation = o.objid
@@ -85,12 +83,13 @@ fn forget_dropped() -> Result<()> {
             .hint("See tombstone.holds; tombstone.release() ends a hold."));
     }
     keep_bins()?;
+    keep_held(&tables)?;
     let left: Vec<(String, pg_sys::Oid, String)> = LEFT.rows(&[], |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?)))?;
     FORGET.run(&[tables.into()])?;
     left.into_iter().try_for_each(|(table, bin, layout)| part_with(&table, bin, layout == ARCHIVE))
 }
 
-/// A bin stays while its table is managed, and so do the tombstones on hold.
+/// A bin stays while its table is managed.
 fn keep_bins() -> Result<()> {
     let bin: Option<(pg_sys::Oid, String, String)> = BINS.first(&[], |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?)))?;
     if let Some((table, bin, layout)) = bin {
@@ -102,8 +101,18 @@ fn keep_bins() -> Result<()> {
                 .hint(format!("CALL tombstone.convert('{table}', 'in_place'); to end that.")),
         });
     }
-    let tables: Vec<pg_sys::Oid> = WITH_HOLDS.rows(&[BIN_GUARD.into()], |row| row.get(1))?;
-    tables.into_iter().try_for_each(|table| hold::refuse_lost(&*by_oid(table)?))
+    Ok(())
+}
+
+/// Tombstones on hold stay: none may have been in a partition that went. Tables that lost none are not asked, whatever they would say.
+fn keep_held(dropped: &[pg_sys::Oid]) -> Result<()> {
+    let with_holds: Vec<(pg_sys::Oid, pg_sys::Oid)> = WITH_HOLDS.rows(&[], |row| Ok((row.get(1)?, row.get(2)?)))?;
+    if with_holds.is_empty() {
+        return Ok(());
+    }
+    let shrunk: Vec<pg_sys::Oid> = dropped.iter().copied().flat_map(dropped_from).collect();
+    let tables = with_holds.into_iter().filter(|(_, bin)| shrunk.contains(bin));
+    tables.into_iter().try_for_each(|(table, _)| hold::refuse_lost(&*by_oid(table)?))
 }
 
 /// A table is gone; its bin goes with it where DROP TABLE said CASCADE, or where it holds but copies, and stays otherwise.

@@ -82,6 +82,33 @@ ALTER TABLE thing_tombstone DETACH PARTITION thing_tombstone_open;
 \echo :SQLSTATE
 UPDATE thing_tombstone SET id = 22 WHERE id = 2;
 \echo :SQLSTATE
+-- One of which is lost stops no other table's drops, and its id is its owner's to know.
+CREATE SCHEMA lent;
+CREATE TABLE lost (id int PRIMARY KEY);
+INSERT INTO lost VALUES (77);
+SELECT tombstone.manage('lost');
+DELETE FROM lost;
+SELECT tombstone.hold('77', 'lost');
+CREATE TABLE lent.old PARTITION OF lost_tombstone FOR VALUES FROM ('2001-01-01') TO ('2002-01-01');
+ALTER TABLE lost_tombstone DISABLE TRIGGER "00_tombstone_delete";
+DELETE FROM lost_tombstone;
+CREATE TABLE free (id int PRIMARY KEY);
+SELECT tombstone.manage('free');
+CREATE TABLE free_old PARTITION OF free_tombstone FOR VALUES FROM ('2001-01-01') TO ('2002-01-01');
+DROP TABLE free_old;
+CREATE TABLE thing_old PARTITION OF thing_tombstone FOR VALUES FROM ('2001-01-01') TO ('2002-01-01');
+DROP TABLE thing_old;
+DROP TABLE free CASCADE;
+CREATE ROLE regress_ddl_lender;
+ALTER SCHEMA lent OWNER TO regress_ddl_lender;
+SET ROLE regress_ddl_lender;
+DROP SCHEMA lent CASCADE;
+RESET ROLE;
+DROP SCHEMA lent CASCADE;
+SELECT tombstone.release('77', 'lost');
+DROP SCHEMA lent CASCADE;
+DROP TABLE lost CASCADE;
+DROP ROLE regress_ddl_lender;
 SELECT tombstone.release('2', 'thing');
 -- Without a hold a partition is its owner's to take away.
 ALTER TABLE thing_tombstone DETACH PARTITION thing_tombstone_open;
