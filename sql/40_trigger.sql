@@ -55,10 +55,11 @@ COMMENT ON EVENT TRIGGER tombstone_on_drop IS
 CREATE FUNCTION tombstone.on_partition() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'on_partition_wrapper';
 COMMENT ON FUNCTION tombstone.on_partition() IS
-    'Event trigger: a new partition of a managed table gets its guard against TRUNCATE.';
+    'Event trigger: a new partition of a managed table gets its guard against TRUNCATE; refuses tables that would inherit from one.';
 
+-- CREATE SCHEMA makes tables; a foreign one, too, may be a partition, or inherit.
 CREATE EVENT TRIGGER tombstone_on_partition ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA')
     EXECUTE FUNCTION tombstone.on_partition();
 COMMENT ON EVENT TRIGGER tombstone_on_partition IS
     'Guards the held records in partitions created or attached later.';

@@ -59,7 +59,7 @@ fn declared(action: &str) -> Option<&'static str> {
     }
 }
 
-fn is_of_this_transaction(transaction: pg_sys::TransactionId) -> bool {
+pub fn is_of_this_transaction(transaction: pg_sys::TransactionId) -> bool {
     // SAFETY: looks among this transaction's own.
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(transaction) }
 }

@@ -10,7 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
-use super::{drift, tree};
+use super::{drift, tree, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::own_table::own_statements;
@@ -31,6 +31,15 @@ own_statements! {
          FROM tombstone.managed m
          JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.relation AND t.tgname = 'zz_tombstone_truncate'
          WHERE m.relation = ANY ($1)";
+    // The managed tables that this one inherits from, other than as a partition, and who says so. While a dump is being restored the
+    // triggers are not back.
+    INHERITED(OID) =
+        "SELECT m.relation::pg_catalog.oid, i.xmin
+         FROM pg_catalog.pg_inherits i
+         JOIN tombstone.managed m ON m.relation = i.inhparent
+         JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'r'
+         JOIN pg_catalog.pg_trigger t ON t.tgrelid = i.inhparent AND t.tgname = 'zz_tombstone_truncate'
+         WHERE i.inhrelid = $1";
 }
 
 thread_local! {
@@ -255,6 +264,15 @@ fn release_detached(number: i32, root: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// 22023 where `table` has come to inherit from a managed one: whatever is done to that one is done to its rows, too, and unseen.
+fn refuse_heir(table: pg_sys::Oid) -> Result<()> {
+    let parents: Vec<(pg_sys::Oid, pg_sys::TransactionId)> =
+        INHERITED.rows(&[table.into()], |row| Ok((row.get(1)?, row.get(2)?)))?;
+    let new = parents.into_iter().find(|(_, transaction)| tree::is_of_this_transaction(*transaction));
+    let Some((parent, _)) = new else { return Ok(()) };
+    catalog::relation(parent)?.map_or(Ok(()), |parent| Err(validate::inherited(&parent)))
+}
+
 /// Event trigger on ddl_command_end: follows the partitions that were created, attached or detached just now, and what else was
 /// changed of a table with an archive.
 #[pg_extern(sql = false)]
@@ -270,6 +288,7 @@ fn on_partition() -> Result<(), ErrorReport> {
         for table in &tables {
             drift::follow(*table)?;
             tree::check_new(*table)?;
+            refuse_heir(*table)?;
             guard_bin(*table)?;
         }
         let concerned: Vec<(i32, pg_sys::Oid, bool)> =

@@ -42,8 +42,17 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     Ok(options)
 }
 
+/// 22023 of a table from which others inherit.
+pub fn inherited(relation: &Relation) -> Error {
+    cannot_be_managed(relation, "inherited by other tables, whose rows its triggers do not reach")
+}
+
+fn cannot_be_managed(relation: &Relation, why: &str) -> Error {
+    Error::invalid(format!("{} cannot be managed: it is {why}", relation.title()))
+}
+
 fn fit_for_management(relation: &Relation) -> Result<()> {
-    let unfit = |why: &str| Err(Error::invalid(format!("{} cannot be managed: it is {why}", relation.title())));
+    let unfit = |why: &str| Err(cannot_be_managed(relation, why));
     match relation {
         Relation { is_partition: true, .. } => {
             return Err(Error::invalid(format!("{} cannot be managed: it is a partition", relation.title()))
@@ -57,7 +66,7 @@ fn fit_for_management(relation: &Relation) -> Result<()> {
     }
     match relation {
         Relation { persistence: 't', .. } => unfit("a temporary table"),
-        Relation { has_children: true, .. } => unfit("inherited by other tables, whose rows its triggers do not reach"),
+        Relation { has_children: true, .. } => Err(inherited(relation)),
         _ if ["pg_catalog", "information_schema", "tombstone"].contains(&relation.schema.as_str()) => unfit("a system table"),
         _ => Ok(()),
     }

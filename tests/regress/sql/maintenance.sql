@@ -227,8 +227,10 @@ SELECT * FROM named WHERE id IS NOT NULL;
 SELECT count(*) FROM named;
 DROP TABLE named;
 
--- Rows of a table that inherits from it are not its own: no trigger of ours sees them.
+-- Rows of a table that inherits from it, made while nobody looked, are not its own: no trigger of ours sees them.
+ALTER EVENT TRIGGER tombstone_on_partition DISABLE;
 CREATE TABLE heir () INHERITS (author);
+ALTER EVENT TRIGGER tombstone_on_partition ENABLE;
 INSERT INTO heir VALUES (200, 'not managed', now() - interval '8 days');
 INSERT INTO author VALUES (201, 'managed', now() - interval '8 days');
 CALL tombstone.maintain('author');

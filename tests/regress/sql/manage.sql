@@ -341,6 +341,29 @@ ALTER TABLE heir ADD PRIMARY KEY (id);
 SELECT tombstone.manage('heir');
 SELECT tombstone.unmanage('heir');
 
+-- What manage() refuses, nobody makes later, by whichever command. To be a child, and managed, is fine; so is ALTER of it.
+CREATE TABLE testator (id int PRIMARY KEY);
+SELECT tombstone.manage('testator');
+CREATE TABLE late () INHERITS (testator);
+\echo :SQLSTATE
+CREATE TABLE late (id int NOT NULL);
+ALTER TABLE late INHERIT testator;
+\echo :SQLSTATE
+CREATE SCHEMA late CREATE TABLE later () INHERITS (shop.testator);
+CREATE FOREIGN DATA WRAPPER regress_manage;
+CREATE SERVER regress_manage FOREIGN DATA WRAPPER regress_manage;
+CREATE FOREIGN TABLE far () INHERITS (testator) SERVER regress_manage;
+CREATE FOREIGN TABLE far (id int NOT NULL) SERVER regress_manage;
+ALTER FOREIGN TABLE far INHERIT testator;
+DROP FOREIGN DATA WRAPPER regress_manage CASCADE;
+SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'testator'::regclass;
+SELECT tombstone.unmanage('testator');
+ALTER TABLE late INHERIT testator;
+DROP TABLE late, testator, testator_tombstone;
+SELECT tombstone.manage('heir');
+ALTER TABLE heir ADD more int;
+SELECT tombstone.unmanage('heir');
+
 --
 -- Who may: the table's owner, as for ALTER TABLE
 --
