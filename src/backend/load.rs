@@ -1,12 +1,15 @@
 //! Rows into a table, many at a time: a page of them is one record of WAL. Past the planner and past triggers, for tables whose rows
-//! are made by us; every index of the table is kept up, whoever made it.
+//! are made by us; every index of the table is kept up, whoever made it. Nothing else is asked: no NOT NULL, no CHECK, no default, and no
+//! bounds of a partition. Whoever hands rows over has seen to it that they fit.
 //!
 //! Between two writes nothing is open and nothing is counted by Postgres: a load that an error leaves behind is memory, and no more.
 
-use pgrx::{PgBox, PgList, PgMemoryContexts, pg_sys};
+use pgrx::{PgBox, PgList, PgMemoryContexts, name_data_to_str, pg_sys};
 
 use super::relation::owner_of;
+use super::subtransaction::raise;
 use super::transaction::with_memory;
+use crate::error::Error;
 
 /// Copies of rows of one table, until they are written.
 pub struct Load {
@@ -35,7 +38,7 @@ impl Load {
         let (memory, shape) = unsafe {
             let mut memory =
                 PgMemoryContexts::TopMemoryContext.switch_to(|_| PgMemoryContexts::new("pg_tombstone rows to write"));
-            let shape = memory.switch_to(|_| pg_sys::CreateTupleDescCopy(shape));
+            let shape = memory.switch_to(|_| pg_sys::CreateTupleDescCopyConstr(shape));
             (memory, shape)
         };
         Load { relation, shape, slots: Vec::new(), rows: 0, bytes: 0, memory }
@@ -69,10 +72,14 @@ impl Load {
         }
         debug_assert_ne!(owner_of(self.relation), pg_sys::InvalidOid);
         let (relation, slots) = (self.relation, &mut self.slots[..self.rows]);
+        let shape = self.shape;
         // SAFETY: the table is opened and closed here, or by the abort of an error, its lock kept to the transaction's end; the rows
-        // are of its shape.
+        // are of its shape, or it is an error.
         with_memory(|| unsafe {
             let table = pg_sys::table_open(relation, pg_sys::RowExclusiveLock as i32);
+            if !pg_sys::equalTupleDescs((*table).rd_att, shape) {
+                raise(altered(table));
+            }
             insert(table, slots);
             pg_sys::table_close(table, pg_sys::NoLock as i32);
             pg_sys::CommandCounterIncrement();
@@ -83,6 +90,14 @@ impl Load {
         }
         (self.rows, self.bytes) = (0, 0);
     }
+}
+
+/// # Safety
+/// `table` is open.
+unsafe fn altered(table: pg_sys::Relation) -> Error {
+    // SAFETY: by contract of this function.
+    let name = unsafe { name_data_to_str(&(*(*table).rd_rel).relname) };
+    Error::not_ready(format!("table {name} was altered while rows were on their way to it")).hint("Try again.")
 }
 
 /// # Safety

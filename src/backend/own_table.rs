@@ -73,6 +73,11 @@ impl OwnStatement {
         self.with(|statement| statement.rows(arguments, |row| read(OwnRow(row))))
     }
 
+    /// The same in what is committed by now, and by this transaction. Reads only.
+    pub fn rows_latest<T>(&self, arguments: &[DatumWithOid], mut read: impl FnMut(OwnRow) -> Result<T>) -> Result<Vec<T>> {
+        self.with(|statement| statement.rows_latest(arguments, |row| read(OwnRow(row))))
+    }
+
     /// The same of the first row; `None`: there is none.
     pub fn first<T>(&self, arguments: &[DatumWithOid], read: impl FnMut(OwnRow) -> Result<T>) -> Result<Option<T>> {
         Ok(self.rows(arguments, read)?.into_iter().next())

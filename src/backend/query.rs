@@ -115,6 +115,15 @@ impl Statement {
         })
     }
 
+    /// As `rows`, in what is committed now, whatever the running statement sees. Reads only.
+    pub fn rows_latest<T>(
+        &self,
+        arguments: &[DatumWithOid],
+        mut read: impl FnMut(&SpiHeapTupleData) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.run(arguments, Sees::Latest, |_, rows| rows.iter().map(|row| read(&row.data()?)).collect())
+    }
+
     /// Runs it; the values of the first row it finds, none of them NULL, copied into the caller's memory context.
     pub fn first_row(&self, arguments: &[DatumWithOid]) -> Result<Option<Vec<pg_sys::Datum>>> {
         self.run(arguments, Sees::Transaction, |_, rows| Ok(rows.first().map(|row| row.values(&row.kinds()))))

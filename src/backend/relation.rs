@@ -65,13 +65,6 @@ pub fn is_empty_file(relation: pg_sys::Oid) -> bool {
     }
 }
 
-/// The partition of `relation` that takes whatever no other one does, as it is committed by now.
-pub fn open_partition(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
-    // SAFETY: a catalog look-up.
-    let oid = unsafe { pg_sys::get_default_partition_oid(relation) };
-    (oid != pg_sys::InvalidOid).then_some(oid)
-}
-
 /// What `relation`, which the running command has dropped, was a partition of: its row in pg_inherits is deleted, but there still.
 pub fn dropped_from(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     let (column, is) = (pg_sys::Anum_pg_inherits_inhrelid as _, pg_sys::BTEqualStrategyNumber as _);

@@ -77,7 +77,7 @@ fn caught<T>(act: impl FnOnce() -> Result<T>, passes: fn(&ErrorReportWithLevel) 
 }
 
 /// Raises `error`.
-fn raise(error: Error) -> ! {
+pub fn raise(error: Error) -> ! {
     ErrorReport::from(error).report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
 }

@@ -11,15 +11,16 @@ use super::shape::Shape;
 use crate::backend::identity::actor;
 use crate::backend::load::Load;
 use crate::backend::owned::Owned;
-use crate::backend::relation::{self, LockFor, lock};
+use crate::backend::relation::{LockFor, lock};
 use crate::backend::transaction;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::returning;
 use crate::log::account::Account;
 use crate::log::deletion;
 use crate::log::event::Change;
+use crate::table::tombstones::{self, part_for};
 use crate::table::triggers::RETURN_TRIGGER;
-use crate::table::{self, Bin, Table};
+use crate::table::{self, Bin, Table, catalog};
 
 /// How rows of one relation become rows of a bin.
 pub struct Target {
@@ -29,9 +30,13 @@ pub struct Target {
     /// Whether none of them fires after ours.
     is_last: bool,
     redactions: Vec<(String, pg_sys::Datum, bool)>,
+    /// The partitions as they were read last, and in which generation of what is known.
+    parts: RefCell<Option<Known>>,
     /// How it is for the partition that was written last.
     part: RefCell<Option<Rc<Part>>>,
 }
+
+type Known = (u64, Rc<[tombstones::Part]>);
 
 /// A partition of the bin, and where each of its columns comes from.
 pub struct Part {
@@ -137,6 +142,7 @@ impl Target {
             is_last: others.iter().all(|name| name.as_str() < RETURN_TRIGGER),
             others,
             redactions: table.redactions.iter().map(redaction).collect::<Result<_>>()?,
+            parts: RefCell::default(),
             part: RefCell::default(),
         })
     }
@@ -159,44 +165,65 @@ impl Target {
         })
     }
 
-    /// The partition for rows of this stamp, locked. A stamp is of a transaction that began before any partition was closed since, so one
-    /// that holds it holds it still when its lock is had; or it is gone by then, as due as a whole, and the open one takes the row.
+    /// The partition for rows of this stamp, locked. Partitions may have been closed, dropped or detached while the lock was waited for:
+    /// then it is chosen again, by what is known since. One that is chosen twice had its lock before it was chosen, and is right; the
+    /// open one keeps others from being attached as long as it is locked, so that there is an end to it.
     fn part_of(&self, table: &Table, row: pg_sys::TupleDesc, stamp: i64) -> Result<Rc<Part>> {
-        let (known, open) = (self.bin.part_of(stamp), relation::open_partition(self.bin.oid));
-        for oid in known.into_iter().chain(open) {
-            if let Some(part) = self.part(table, row, oid)? {
-                return Ok(part);
+        let mut locked = Vec::new();
+        loop {
+            let (read_in, parts) = self.parts()?;
+            let oid = part_for(&parts, stamp).ok_or_else(|| no_partition(table, &self.bin))?;
+            if !locked.contains(&oid) {
+                lock(oid, LockFor::Writing);
+                locked.push(oid);
+                if read_in != table::generation() {
+                    continue;
+                }
             }
+            return self.part(table, row, oid);
         }
-        Err(no_partition(table, &self.bin))
     }
 
-    /// The partition `oid`, locked, and as it is by now; `None`: it is gone.
-    fn part(&self, table: &Table, row: pg_sys::TupleDesc, oid: pg_sys::Oid) -> Result<Option<Rc<Part>>> {
-        lock(oid, LockFor::Writing);
+    /// The bin's partitions, read anew if anything of managed tables has changed since, and the generation they were read in.
+    fn parts(&self) -> Result<Known> {
+        let known = self.parts.borrow().clone();
+        if let Some(known) = known.filter(|(read_in, _)| *read_in == table::generation()) {
+            return Ok(known);
+        }
+        let known = (table::generation(), catalog::parts_of(self.bin.oid)?.into());
+        self.parts.replace(Some(Known::clone(&known)));
+        Ok(known)
+    }
+
+    /// The partition `oid`, which is locked, as it is by now.
+    fn part(&self, table: &Table, row: pg_sys::TupleDesc, oid: pg_sys::Oid) -> Result<Rc<Part>> {
         // SAFETY: locked, so it stays as it is; its descriptor is copied to memory that lasts.
         let part = unsafe {
             let relation = pg_sys::try_relation_open(oid, pg_sys::NoLock as i32);
             if relation.is_null() {
-                return Ok(None);
+                return Err(no_partition(table, &self.bin));
             }
-            let known = self.part.borrow().clone();
-            let known = known.filter(|part| part.oid == oid && pg_sys::equalTupleDescs(part.row, (*relation).rd_att));
+            let (of, is_part) = ((*relation).rd_att, (*(*relation).rd_rel).relispartition);
+            let is_heap = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION
+                && (*relation).rd_tableam == pg_sys::GetHeapamTableAmRoutine();
+            let known = self.part.borrow().clone().filter(|part| part.oid == oid && pg_sys::equalTupleDescs(part.row, of));
             let copy = known.is_none().then(|| {
                 let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
-                let copy = pg_sys::CreateTupleDescCopy((*relation).rd_att);
+                let copy = pg_sys::CreateTupleDescCopyConstr(of);
                 pg_sys::MemoryContextSwitchTo(before);
                 copy
             });
-            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            pg_sys::relation_close(relation, pg_sys::NoLock as i32);
             match (known, copy) {
-                (Some(part), _) => return Ok(Some(part)),
+                _ if !is_part => return Err(no_partition(table, &self.bin)),
+                _ if !is_heap => return Err(no_heap(table, &self.bin, oid)),
+                (Some(part), _) => return Ok(part),
                 (None, Some(copy)) => Rc::new(Part { oid, row: copy, columns: self.sources(table, copy, row)? }),
-                (None, None) => return Ok(None),
+                (None, None) => return Err(no_partition(table, &self.bin)),
             }
         };
         self.part.replace(Some(Rc::clone(&part)));
-        Ok(Some(part))
+        Ok(part)
     }
 
     /// Where each column of the partition comes from, in rows of descriptor `row`.
@@ -271,6 +298,12 @@ fn no_partition(table: &Table, bin: &Bin) -> Error {
     Error::not_ready(format!("archive {} of table {} has no partition for what is deleted now", bin.title(), table.title()))
         .detail("Its open partition was dropped or detached by hand.")
         .hint(format!("CREATE TABLE … PARTITION OF {} DEFAULT;", bin.title()))
+}
+
+fn no_heap(table: &Table, bin: &Bin, part: pg_sys::Oid) -> Error {
+    Error::not_ready(format!("archive {} of table {} cannot take what is deleted now", bin.title(), table.title()))
+        .detail(format!("Its partition {} is no table with the access method heap.", catalog::title(part)))
+        .hint(format!("Drop or detach it, then: CREATE TABLE … PARTITION OF {} DEFAULT USING heap;", bin.title()))
 }
 
 fn type_differs(table: &Table, bin: &Bin, column: &str) -> Error {

@@ -35,7 +35,7 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
         table.owner,
         &[
             format!("CREATE TABLE {bin} ({columns}) PARTITION BY RANGE ({deleted_at})"),
-            format!("CREATE TABLE {open} PARTITION OF {bin} DEFAULT"),
+            format!("CREATE TABLE {open} PARTITION OF {bin} DEFAULT USING heap"),
             truncate_guard(&open),
             identifiable(&bin),
             identifiable(&open),

@@ -125,13 +125,13 @@ own_statements! {
         "UPDATE tombstone.managed SET archive = $2::regclass WHERE relation = $1";
     OF_ARCHIVE(OID) =
         "SELECT relation::oid FROM tombstone.managed WHERE archive = $1 AND layout = 'archive'";
-    // A partition's bounds, as their text says: it has been written, and is read, under the same settings. Of a partition that was
-    // dropped since the snapshot was taken there is no text.
+    // A partition's bounds, as their text says: it has been written, and is read, under the same settings. It is asked of no relation:
+    // Postgres would lock that one for a moment, and so wait for whoever drops it, and whom we may keep waiting.
     PARTS(OID) =
         "SELECT c.oid, (b.bounds)[1]::timestamptz, (b.bounds)[2]::timestamptz
          FROM pg_catalog.pg_inherits i
          JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-         CROSS JOIN LATERAL (SELECT replace(replace(pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+         CROSS JOIN LATERAL (SELECT replace(replace(pg_catalog.pg_get_expr(c.relpartbound, 0::oid),
              'MINVALUE', '-infinity'), 'MAXVALUE', 'infinity')) AS t (text)
          CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(t.text, '^FOR VALUES FROM \\(''?(.*?)''?\\) TO \\(''?(.*?)''?\\)$')) AS b (bounds)
          WHERE i.inhparent = $1 AND t.text IS NOT NULL ORDER BY c.oid";
@@ -293,7 +293,7 @@ pub fn table_of_archive(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
     OF_ARCHIVE.first(&[relation.into()], |row| row.get(1))
 }
 
-/// The partitions of a bin, and their bounds.
+/// The partitions of a bin, and their bounds, as they are committed by now.
 pub fn parts_of(bin: pg_sys::Oid) -> Result<Vec<Part>> {
     const PLAIN: [(&CStr, &CStr); 2] = [(c"DateStyle", c"ISO, YMD"), (c"TimeZone", c"UTC")];
     let stamp = |at: Option<TimestampWithTimeZone>| at.map(|at| at.into_inner());
@@ -301,7 +301,7 @@ pub fn parts_of(bin: pg_sys::Oid) -> Result<Vec<Part>> {
         let bounds = stamp(row.nullable(2)?).zip(stamp(row.nullable(3)?));
         Ok(Part { oid: row.get(1)?, bounds })
     };
-    with_settings(&PLAIN, || PARTS.rows(&[bin.into()], part))
+    with_settings(&PLAIN, || PARTS.rows_latest(&[bin.into()], part))
 }
 
 /// Adds a managed table; returns its number.

@@ -140,13 +140,13 @@ impl Bin {
         }
         Ok(Some(columns))
     }
+}
 
-    /// The partition that rows of this stamp belong in.
-    pub fn part_of(&self, stamp: i64) -> Option<pg_sys::Oid> {
-        let holds = |part: &&Part| part.bounds.is_some_and(|(from, to)| (from..to).contains(&stamp));
-        let closed = self.parts.iter().find(holds);
-        closed.or(self.parts.iter().find(|part| part.bounds.is_none())).map(|part| part.oid)
-    }
+/// The one of these partitions that rows of this stamp belong in.
+pub fn part_for(parts: &[Part], stamp: i64) -> Option<pg_sys::Oid> {
+    let holds = |part: &&Part| part.bounds.is_some_and(|(from, to)| (from..to).contains(&stamp));
+    let closed = parts.iter().find(holds);
+    closed.or(parts.iter().find(|part| part.bounds.is_none())).map(|part| part.oid)
 }
 
 /// A relation of a bin has no key: where a publication takes it along, as one FOR ALL TABLES does, its rows are told apart by all they

@@ -143,7 +143,7 @@ fn reattach(bin: &Bin, (schema, name): (&str, &str), (from, until): (i64, i64), 
     let before = [
         format!("ALTER TABLE {} DETACH PARTITION {open}", bin.sql()),
         format!("ALTER TABLE {open} RENAME TO {}", ident(&closed)),
-        format!("CREATE TABLE {open} PARTITION OF {} DEFAULT", bin.sql()),
+        format!("CREATE TABLE {open} PARTITION OF {} DEFAULT USING heap", bin.sql()),
         crate::table::triggers::truncate_guard(&open),
         identifiable(&open),
     ];
