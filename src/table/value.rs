@@ -20,6 +20,13 @@ const PLAIN_TEXT: [(&CStr, &CStr); 5] = [
     (c"extra_float_digits", c"3"),
 ];
 
+/// The name of a type to cast to, with its schema: without a length that would cut values off, as `character` alone has.
+fn type_sql(kind: pg_sys::Oid) -> String {
+    let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+    // SAFETY: returns a fresh C string.
+    unsafe { text_of(pg_sys::format_type_extended(kind, -1, flags as u16)) }
+}
+
 /// A type as a column has it.
 #[derive(Debug, Clone)]
 pub struct ColumnType {
@@ -120,8 +127,7 @@ impl ColumnType {
 
     /// The type behind a domain, to cast to.
     pub fn base_sql(&self) -> String {
-        // SAFETY: returns a fresh C string.
-        unsafe { text_of(pg_sys::format_type_be_qualified(self.base)) }
+        type_sql(self.base)
     }
 
     /// The type as a person calls it.

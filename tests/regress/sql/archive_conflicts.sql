@@ -86,6 +86,19 @@ SELECT (SELECT count(*) FROM hen) AS hens, (SELECT count(*) FROM egg) AS eggs;
 SELECT relation, id, outcome FROM tombstone.undo((SELECT max(deletion) FROM hen_tombstone)) ORDER BY 1, 2;
 SELECT h.id, h.egg, e.hen FROM hen h JOIN egg e ON e.id = h.egg;
 
+-- Columns of type character refer to each other whole.
+CREATE TABLE land (id char(3) PRIMARY KEY);
+CREATE TABLE town (id int PRIMARY KEY, land char(3) REFERENCES land ON DELETE CASCADE);
+CREATE TABLE place (id int PRIMARY KEY, land char(3) REFERENCES land ON DELETE SET NULL);
+SELECT tombstone.manage('land', tree => true);
+INSERT INTO land VALUES ('abc'), ('abd');
+INSERT INTO town VALUES (1, 'abc'), (2, 'abd');
+INSERT INTO place VALUES (1, 'abc'), (2, 'abd');
+DELETE FROM land;
+SELECT tombstone.restore('abc', 'land');
+SELECT tombstone.restore('abd', 'land');
+SELECT * FROM town JOIN place USING (id, land) ORDER BY id;
+
 -- What there is not.
 SELECT * FROM tombstone.undo(999);
 \echo :SQLSTATE
