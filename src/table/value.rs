@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::{FromDatum, IntoDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgTupleDesc, pg_sys};
 
 use crate::backend::ident::ident;
 use crate::backend::identity::{c_string, with_settings};
@@ -25,6 +25,25 @@ fn type_sql(kind: pg_sys::Oid) -> String {
     let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
     // SAFETY: returns a fresh C string.
     unsafe { text_of(pg_sys::format_type_extended(kind, -1, flags as u16)) }
+}
+
+/// Whether a type is a domain, or made of types one of which is.
+fn contains_domain(kind: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups of a type that a column has. No type is a part of itself.
+    unsafe {
+        match pg_sys::get_typtype(kind) as u8 {
+            pg_sys::TYPTYPE_DOMAIN => true,
+            pg_sys::TYPTYPE_RANGE => contains_domain(pg_sys::get_range_subtype(kind)),
+            pg_sys::TYPTYPE_MULTIRANGE => contains_domain(pg_sys::get_multirange_range(kind)),
+            pg_sys::TYPTYPE_COMPOSITE => PgTupleDesc::for_composite_type_by_oid(kind).is_some_and(|row| {
+                row.iter().filter(|part| !part.is_dropped()).any(|part| contains_domain(part.type_oid().value()))
+            }),
+            _ => {
+                let element = pg_sys::get_element_type(kind);
+                element != pg_sys::InvalidOid && contains_domain(element)
+            }
+        }
+    }
 }
 
 /// A type as a column has it.
@@ -128,6 +147,30 @@ impl ColumnType {
     /// The type behind a domain, to cast to.
     pub fn base_sql(&self) -> String {
         type_sql(self.base)
+    }
+
+    /// Whether values are of a domain, or have parts that are.
+    pub fn has_domain(&self) -> bool {
+        contains_domain(self.declared)
+    }
+
+    /// `value`, an expression of this type, with the checks of its domains, which otherwise are asked of what is cast alone. The value
+    /// stays what it is, to the bit.
+    pub fn checked(&self, value: &str) -> String {
+        let declared = type_sql(self.declared);
+        // SAFETY: catalog look-ups.
+        let (element, base_of_element) = unsafe {
+            let element = pg_sys::get_element_type(self.declared);
+            (element, if element == pg_sys::InvalidOid { element } else { pg_sys::getBaseType(element) })
+        };
+        let through = if self.base != self.declared && !contains_domain(self.base) {
+            type_sql(self.base)
+        } else if base_of_element != element && !contains_domain(base_of_element) {
+            format!("{}[]", type_sql(base_of_element))
+        } else {
+            "pg_catalog.text".to_string()
+        };
+        format!("CASE WHEN ({value}::{through})::{declared} IS NULL THEN {value} ELSE {value} END")
     }
 
     /// The type as a person calls it.

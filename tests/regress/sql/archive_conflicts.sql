@@ -86,6 +86,24 @@ SELECT (SELECT count(*) FROM hen) AS hens, (SELECT count(*) FROM egg) AS eggs;
 SELECT relation, id, outcome FROM tombstone.undo((SELECT max(deletion) FROM hen_tombstone)) ORDER BY 1, 2;
 SELECT h.id, h.egg, e.hen FROM hen h JOIN egg e ON e.id = h.egg;
 
+-- A domain may have got a check since, which Postgres asks of what is cast alone.
+CREATE DOMAIN pos AS int;
+CREATE DOMAIN code AS char(3);
+CREATE TYPE pair AS (a pos, b text);
+CREATE TABLE dom (id int PRIMARY KEY, one pos, many pos[], inside pair, code code);
+SELECT tombstone.manage('dom');
+INSERT INTO dom VALUES (1, 1, '[3:4]={1,2}', '(1,x)', 'ab'), (2, -1, '{}', NULL, 'ab'), (3, 1, '{1,-1}', '(1,)', NULL), (4, 1, NULL, '(-1,x)', 'ab'), (5, NULL, NULL, '(,)', 'abc');
+DELETE FROM dom;
+SELECT max(deletion) AS deletion FROM dom_tombstone \gset
+ALTER DOMAIN pos ADD CONSTRAINT above_zero CHECK (VALUE > 0) NOT VALID;
+ALTER DOMAIN code ADD CHECK (VALUE LIKE 'ab%') NOT VALID;
+SELECT id, outcome, detail FROM tombstone.undo(:deletion, dry_run => true) ORDER BY id;
+SELECT tombstone.restore('2', 'dom');
+\echo :SQLSTATE
+ALTER DOMAIN pos DROP CONSTRAINT above_zero;
+SELECT id, outcome, detail FROM tombstone.undo(:deletion) ORDER BY id;
+SELECT * FROM dom ORDER BY id;
+
 -- Columns of type character refer to each other whole.
 CREATE TABLE land (id char(3) PRIMARY KEY);
 CREATE TABLE town (id int PRIMARY KEY, land char(3) REFERENCES land ON DELETE CASCADE);

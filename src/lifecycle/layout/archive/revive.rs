@@ -213,10 +213,15 @@ struct Returning<'a> {
 }
 
 impl Returning<'_> {
-    /// The statement that inserts them, each lot under its name.
+    /// The statement that inserts them, each lot under its name. A domain may have got a check since that was not asked of them.
     fn insert(&self) -> String {
         let columns = self.bin.columns.iter().map(|column| column.sql()).collect::<Vec<_>>().join(", ");
-        let rows = self.lots.iter().map(|(i, _)| format!("SELECT {columns} FROM {}", ident(&name(*i))));
+        let value = |column: &Column| match column.type_of.has_domain() {
+            true => column.type_of.checked(&column.sql()),
+            false => column.sql(),
+        };
+        let values = self.bin.columns.iter().map(value).collect::<Vec<_>>().join(", ");
+        let rows = self.lots.iter().map(|(i, _)| format!("SELECT {values} FROM {}", ident(&name(*i))));
         let rows = rows.collect::<Vec<_>>().join(" UNION ALL ");
         format!("INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE {rows}", self.table.sql())
     }
