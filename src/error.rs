@@ -166,6 +166,15 @@ impl Error {
         self.code == PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
     }
 
+    /// Whether a constraint says so of the values that are there.
+    pub fn is_of_constraint(&self) -> bool {
+        use PgSqlErrorCode::*;
+        matches!(
+            self.code,
+            ERRCODE_UNIQUE_VIOLATION | ERRCODE_EXCLUSION_VIOLATION | ERRCODE_CHECK_VIOLATION | ERRCODE_NOT_NULL_VIOLATION
+        )
+    }
+
     /// Whether a name could not be resolved.
     pub fn is_undefined_name(&self) -> bool {
         use PgSqlErrorCode::*;

@@ -73,6 +73,13 @@ struct Conflict {
     name: &'static str,
 }
 
+/// Moments in the course of trying, counted: when each of what is held was tried last, and when some of it came back last.
+struct Times {
+    now: usize,
+    tried: Vec<usize>,
+    came: Vec<usize>,
+}
+
 impl Binned {
     /// What `deletion` has in the bins of all tables, parents and children in no order.
     pub fn of(deletion: i64) -> Result<Binned> {
@@ -205,33 +212,67 @@ impl Binned {
         Ok(conflicts)
     }
 
-    /// Brings back what can be, and says what cannot: by halving, as often as more of it comes back than the time before. Parents first,
-    /// or each of their children would have to be tried alone. What is missing only because something else does not come back is said
-    /// once for each table. To be rolled back.
+    /// Brings back what can be, parents before children, and says what cannot: by halving, as often as something has come back since
+    /// that may have been missing. What is missing only because something else does not come back is said once for each table. To be
+    /// rolled back.
     fn found_by_trying(&self, deferred: &Deferred) -> Result<Vec<Conflict>> {
         let lots: Vec<Lot> = self.held.iter().map(|held| held.lot(Which::All)).collect();
-        let places = revive::in_order(&lots).into_iter().flatten();
-        let mut left: Vec<(usize, Vec<Key>)> = places.map(|i| (i, distinct(&self.held[i].keys).cloned().collect())).collect();
-        let mut failures: Vec<(usize, Key, Error)> = Vec::new();
-        loop {
-            let before: usize = left.iter().map(|(_, keys)| keys.len()).sum();
-            failures.clear();
-            for (i, keys) in &left {
-                self.place(*i, keys, deferred, &mut failures)?;
-            }
-            if failures.is_empty() || failures.len() == before {
-                break;
-            }
-            let failed: HashSet<(usize, &str)> = failures.iter().map(|(i, key, _)| (*i, key.text.as_str())).collect();
-            for (i, keys) in &mut left {
-                keys.retain(|key| failed.contains(&(*i, key.text.as_str())));
+        let mut failures: Vec<Vec<(Key, Error)>> = lots.iter().map(|_| Vec::new()).collect();
+        let mut times = Times { now: 1, tried: vec![0; lots.len()], came: vec![0; lots.len()] };
+        let order = revive::in_order(&lots);
+        for circle in order.iter().filter(|group| group.len() > 1) {
+            // Tables that refer to each other come back together or, one by one, hardly at all.
+            let lots: Vec<Lot> = circle.iter().map(|i| lots[*i].clone()).collect();
+            let back = || revive::all(self.deletion, &lots).and_then(|_| deferred.check());
+            if attempt(back).is_ok() {
+                circle.iter().for_each(|i| (times.tried[*i], times.came[*i]) = (1, 1));
             }
         }
-        Ok(self.causes(failures))
+        loop {
+            let before = times.now;
+            for i in order.iter().flatten().copied() {
+                let may_do = |(_, error): &&(Key, Error)| self.may_do_by_now(i, error, &times);
+                let keys: Vec<Key> = match times.tried[i] {
+                    0 => distinct(&self.held[i].keys).cloned().collect(),
+                    _ => failures[i].iter().filter(may_do).map(|(key, _)| key.clone()).collect(),
+                };
+                if keys.is_empty() {
+                    continue;
+                }
+                let again: HashSet<&str> = keys.iter().map(|key| key.text.as_str()).collect();
+                failures[i].retain(|(key, _)| !again.contains(key.text.as_str()));
+                let others = failures[i].len();
+                self.place(i, &keys, deferred, &mut failures[i])?;
+                times.now += 1;
+                times.tried[i] = times.now;
+                if failures[i].len() - others < keys.len() {
+                    times.came[i] = times.now;
+                }
+            }
+            if times.now == before {
+                break;
+            }
+        }
+        let of = |(i, failures): (usize, Vec<(Key, Error)>)| failures.into_iter().map(move |(key, error)| (i, key, error));
+        Ok(self.causes(failures.into_iter().enumerate().flat_map(of).collect()))
+    }
+
+    /// Whether a record that failed to come back may do so by now. It may have waited for what it refers to; and what a trigger of
+    /// the application's looks at, nobody knows.
+    fn may_do_by_now(&self, i: usize, error: &Error, times: &Times) -> bool {
+        let table = &self.held[i].table;
+        let refers_to = |other: &Table| {
+            table.parents.iter().any(|key| key.parent == other.oid) || other.children.iter().any(|key| key.child == table.oid)
+        };
+        let since = (0..self.held.len()).filter(|other| times.came[*other] >= times.tried[i]);
+        since.into_iter().any(|other| match error.is_foreign_key() {
+            true => refers_to(&self.held[other].table),
+            false => !error.is_of_constraint(),
+        })
     }
 
     /// Brings back these records of one bin, but for those that cannot be.
-    fn place(&self, i: usize, keys: &[Key], deferred: &Deferred, failures: &mut Vec<(usize, Key, Error)>) -> Result<()> {
+    fn place(&self, i: usize, keys: &[Key], deferred: &Deferred, failures: &mut Vec<(Key, Error)>) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -240,7 +281,7 @@ impl Binned {
         let place = || revive::all(self.deletion, std::slice::from_ref(&lot)).and_then(|_| deferred.check());
         let Err(error) = attempt(place) else { return Ok(()) };
         if let [only] = keys {
-            failures.push((i, only.clone(), error));
+            failures.push((only.clone(), error));
             return Ok(());
         }
         let (left, right) = keys.split_at(keys.len() / 2);
