@@ -24,6 +24,9 @@ pub struct Load {
     memory: PgMemoryContexts,
 }
 
+/// No room is looked for where rows are gone: whatever comes later stands further back.
+const AT_THE_END: i32 = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
+
 /// So many rows are written at once, or so many bytes of them: as COPY does it.
 const MOST_ROWS: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
@@ -106,7 +109,7 @@ unsafe fn insert(table: pg_sys::Relation, slots: &mut [*mut pg_sys::TupleTableSl
     // SAFETY: by contract of this function, in the order in which COPY does it. An index is closed again here, or by an error's abort.
     unsafe {
         let command = pg_sys::GetCurrentCommandId(true);
-        pg_sys::heap_multi_insert(table, slots.as_mut_ptr(), slots.len() as i32, command, 0, std::ptr::null_mut());
+        pg_sys::heap_multi_insert(table, slots.as_mut_ptr(), slots.len() as i32, command, AT_THE_END, std::ptr::null_mut());
         let lock = pg_sys::RowExclusiveLock as i32;
         let indexes = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table));
         let indexes: Vec<Index> = indexes.iter_oid().map(|oid| Index::of(pg_sys::index_open(oid, lock))).collect();

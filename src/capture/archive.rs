@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use pgrx::spi::quote_identifier;
 use pgrx::{IntoDatum, PgTupleDesc, pg_sys};
 
 use super::shape::Shape;
@@ -226,7 +227,8 @@ impl Target {
         Ok(part)
     }
 
-    /// Where each column of the partition comes from, in rows of descriptor `row`.
+    /// Where each column of the partition comes from, in rows of descriptor `row`. Postgres plans by NOT NULL, and nothing else sees to it
+    /// that it holds.
     fn sources(&self, table: &Table, part: pg_sys::TupleDesc, row: pg_sys::TupleDesc) -> Result<Vec<From>> {
         let own = &self.bin.own;
         let own = [
@@ -242,7 +244,7 @@ impl Target {
         for attribute in part.iter() {
             let name = attribute.name();
             let is_virtual = attribute.attgenerated as u8 == b'v';
-            sources.push(if attribute.is_dropped() || is_virtual {
+            let source = if attribute.is_dropped() || is_virtual {
                 From::Nothing
             } else if let Some((_, source)) = own.iter().find(|(own, _)| own.as_str() == name) {
                 *source
@@ -256,7 +258,16 @@ impl Target {
                     (None, None) => From::Nothing, // a column that somebody has added to the bin
                     (Some(_), None) => return Err(type_differs(table, &self.bin, name)),
                 }
-            });
+            };
+            let is_never_null = match source {
+                From::Row(place) => row.get(place.get() - 1).is_some_and(|other| other.attnotnull),
+                From::Nothing | From::Reason => false,
+                From::Value(_) | From::Deletion | From::DeletedAt | From::Actor | From::Cause => true,
+            };
+            if attribute.attnotnull && !is_never_null {
+                return Err(not_null(table, &self.bin, name));
+            }
+            sources.push(source);
         }
         Ok(sources)
     }
@@ -304,6 +315,12 @@ fn no_heap(table: &Table, bin: &Bin, part: pg_sys::Oid) -> Error {
     Error::not_ready(format!("archive {} of table {} cannot take what is deleted now", bin.title(), table.title()))
         .detail(format!("Its partition {} is no table with the access method heap.", catalog::title(part)))
         .hint(format!("Drop or detach it, then: CREATE TABLE … PARTITION OF {} DEFAULT USING heap;", bin.title()))
+}
+
+fn not_null(table: &Table, bin: &Bin, column: &str) -> Error {
+    Error::not_ready(format!("archive {} of table {} cannot take what is deleted now", bin.title(), table.title()))
+        .detail(format!("Its column {column} is NOT NULL, and what is deleted may have no value for it."))
+        .hint(format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;", bin.title(), quote_identifier(column)))
 }
 
 fn type_differs(table: &Table, bin: &Bin, column: &str) -> Error {

@@ -40,7 +40,8 @@ fn refused(table: &Table) -> Error {
         .hint("DELETE its records; or its owner may tombstone.configure() the option to archive or purge.")
 }
 
-/// Copies every row of `relation` to the bin, whatever this transaction sees of them: TRUNCATE empties the file.
+/// Copies every row of `relation` to the bin, whatever this transaction sees of them: TRUNCATE empties the file. By SQL they may
+/// go where there is room, before what this transaction has deleted already: there is no telling the executor to write at the end.
 fn archive_all(table: &Table, bin: &Bin, relation: pg_sys::Oid) -> Result<()> {
     let redacted = |name: &str| table.redactions.iter().find(|redaction| redaction.column.name == name);
     let value = |column: &crate::table::Column| match redacted(&column.name).map(|redaction| &redaction.text) {

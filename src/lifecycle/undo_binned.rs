@@ -44,7 +44,7 @@ struct Source {
 struct Held {
     table: Rc<Table>,
     by_cascade: bool,
-    /// Each row's key, in the order in which it was deleted; of a record with versions once for each.
+    /// Each row's key, in no order; of a record with versions once for each.
     keys: Vec<Key>,
     /// Parallel to `keys`; empty where the table has no versions.
     versions: Vec<i64>,

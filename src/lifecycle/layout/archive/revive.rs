@@ -183,8 +183,9 @@ impl Lot {
     }
 }
 
-/// That the row of the bin known as `t` is the first, or the last, that its deletion left of the record: more of a condition. A bin has
-/// them in the order in which they were deleted.
+/// That the row of the bin known as `t` is the first, or the last, that its deletion left of the record: more of a condition. A bin
+/// grows at its end only, so what one transaction deleted stands there in the order in which it did so. Two things can change that: a
+/// TRUNCATE after a DELETE in that transaction, whose rows go wherever there is room, and a CLUSTER of the partition.
 pub fn only(twice: Twice, table: &Table, bin: &Bin) -> Result<String> {
     let comes_before = match twice {
         Twice::None => return Ok(String::new()),
