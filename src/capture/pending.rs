@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::whole::MOST_RECORDS;
 use crate::lifecycle::{cascade, hold, unlinked};
 use crate::log::account::{self, Account, Cause};
+use crate::log::deletion;
 use crate::log::event::{self, Change, Entry};
 use crate::log::notify;
 use crate::table::{Kind, Table};
@@ -50,6 +51,9 @@ struct Pending {
     account: Account,
     depth: u32,
     subtransaction: pg_sys::SubTransactionId,
+    /// The number of its entry, drawn ahead of a later change of the same table that is logged before it. Rows may join it still: they are
+    /// of the statement that is running, and that change cannot have been of a row which this statement has yet to change.
+    seq: Option<i64>,
     /// Logged already, ahead of a later change of the same table: what is left is to follow foreign keys.
     logged: bool,
 }
@@ -142,7 +146,20 @@ impl Pending {
             _ => vec![],
         };
         let (ids, versions, rows, table) = (vec![], vec![], RowCopies::default(), Rc::clone(table));
-        Pending { table, change, ids, versions, kinds, rows, binned: None, account, depth, subtransaction, logged: false }
+        Pending {
+            table,
+            change,
+            ids,
+            versions,
+            kinds,
+            rows,
+            binned: None,
+            account,
+            depth,
+            subtransaction,
+            seq: None,
+            logged: false,
+        }
     }
 
     fn is_on_current_account(&self, by_foreign_key: bool) -> bool {
@@ -157,6 +174,16 @@ impl Pending {
     /// Whether anything follows from it along foreign keys.
     fn is_followed(&self) -> bool {
         self.change.is_none_or(|change| cascade::follows(&self.table, change))
+    }
+
+    /// Draws the number of its entry.
+    fn reserve(&mut self) {
+        if let (None, Some(change)) = (self.seq, self.change)
+            && is_told(&self.table, change, &self.account)
+        {
+            let deletes = change.deletion_type().is_some();
+            self.seq = Some(if deletes { deletion::reserve(self.subtransaction) } else { deletion::next_seq() });
+        }
     }
 
     fn write_binned(&mut self) {
@@ -238,9 +265,13 @@ fn settle(place: usize, batch: Pending) -> Result<()> {
 /// it did to the same record comes after.
 ///
 /// What an outer subtransaction did waits for its own statement's end: written here it would be rolled back with this one, and
-/// what it tells of would stand.
+/// what it tells of would stand. It has its number from here on, so that it comes first in the log.
 fn log_older(table: i32, mut place: usize) -> Result<()> {
     let here = current_subtransaction();
+    BATCHES.with_borrow_mut(|batches| {
+        let older = |batch: &&mut Pending| batch.table.number == table && !batch.logged && !batch.is_of(here);
+        batches.iter_mut().take(place).filter(older).for_each(Pending::reserve);
+    });
     let next = |place: usize| {
         BATCHES.with_borrow_mut(|batches| {
             let older = |batch: &Pending| batch.table.number == table && !batch.logged && batch.is_of(here);
@@ -271,16 +302,21 @@ fn logged(mut batch: Pending) -> Result<Option<Pending>> {
     let followed = batch.is_followed();
     let (versions, kinds) = (std::mem::take(&mut batch.versions), std::mem::take(&mut batch.kinds));
     let ids = if followed { batch.ids.clone() } else { std::mem::take(&mut batch.ids) };
-    log(&batch.table, Entry { managed: batch.table.number, change, ids, versions, kinds }, &batch.account)?;
+    log(&batch.table, Entry { managed: batch.table.number, change, ids, versions, kinds, seq: batch.seq }, &batch.account)?;
     batch.logged = true;
     Ok(followed.then_some(batch))
 }
 
 fn log(table: &Table, entry: Entry, account: &Account) -> Result<()> {
-    if entry.change == Change::Purge && account.cause == Cause::Retention && !table.logs_maintenance {
+    if !is_told(table, entry.change, account) {
         return Ok(());
     }
     notify::log(entry, account, table.announce, &table.channel)
+}
+
+/// Whether the log tells of such a change.
+fn is_told(table: &Table, change: Change, account: &Account) -> bool {
+    change != Change::Purge || account.cause != Cause::Retention || table.logs_maintenance
 }
 
 /// The transaction ended: nothing is pending any more.

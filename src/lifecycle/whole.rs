@@ -19,7 +19,7 @@ pub fn each_entry(
     mut log: impl FnMut(Entry) -> Result<()>,
 ) -> Result<u64> {
     let statement = table.statement(Purpose("whole", "", relation.to_u32()), || (rows_of(table, relation), vec![]));
-    let empty = || Entry { managed: table.number, change, ids: vec![], versions: vec![], kinds: vec![] };
+    let empty = || Entry { managed: table.number, change, ids: vec![], versions: vec![], kinds: vec![], seq: None };
     let (mut pending, mut rows) = (empty(), 0);
     table.evaluating(|| {
         statement.scan_latest(&[], MOST_RECORDS as i64, |values| {

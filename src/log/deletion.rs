@@ -57,14 +57,27 @@ pub fn begin_anew() {
     }
 }
 
-/// For an entry that deletes: its own number, and its deletion's.
-pub fn seq_and_number() -> (i64, i64) {
+/// For an entry that deletes: its own number, which may be reserved, and its deletion's.
+pub fn seq_and_number(reserved: Option<i64>) -> (i64, i64) {
+    let seq = reserved.unwrap_or_else(|| take(current_subtransaction()));
+    (seq, number())
+}
+
+/// The number of an entry that deletes, which `subtransaction`, one around us, will write.
+pub fn reserve(subtransaction: pg_sys::SubTransactionId) -> i64 {
+    let deletion = current();
+    CURRENT.set(Some(Deletion { drawn: deletion.drawn.min(subtransaction), ..deletion }));
+    take(subtransaction)
+}
+
+/// The deletion's own number for its first entry, which `subtransaction` writes, and another one for any other.
+fn take(subtransaction: pg_sys::SubTransactionId) -> i64 {
     let deletion = current();
     if deletion.written.is_some() {
-        return (next_seq(), deletion.number);
+        return next_seq();
     }
-    CURRENT.set(Some(Deletion { written: Some(current_subtransaction()), ..deletion }));
-    (deletion.number, deletion.number)
+    CURRENT.set(Some(Deletion { written: Some(subtransaction), ..deletion }));
+    deletion.number
 }
 
 fn current() -> Deletion {

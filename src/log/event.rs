@@ -71,6 +71,8 @@ pub struct Entry {
     pub versions: Vec<i64>,
     /// Parallel to `ids`; one for all of them, or none where the table has no kind.
     pub kinds: Vec<Option<String>>,
+    /// Its number, where that was drawn ahead.
+    pub seq: Option<i64>,
 }
 
 impl Entry {
@@ -211,13 +213,13 @@ pub fn note_one() {
 /// Straight into the table, as Postgres writes its own catalogs: every deletion passes here, and SPI with the table's CHECK
 /// constraints took half of a soft delete's time. What the constraints state is held by the types of `Entry`, and tested.
 pub fn append(entry: &Entry, account: &Account, left: Option<Left>) -> Result<i64> {
-    let Entry { managed, change, ids, versions, kinds } = entry;
+    let Entry { managed, change, ids, versions, kinds, seq } = entry;
     let (seq, deletion) = match change.deletion_type() {
         Some(_) => {
-            let (seq, number) = deletion::seq_and_number();
+            let (seq, number) = deletion::seq_and_number(*seq);
             (seq, Some(number))
         }
-        None => (deletion::next_seq(), account.undoes.filter(|_| change.is_restore())),
+        None => (seq.unwrap_or_else(deletion::next_seq), account.undoes.filter(|_| change.is_restore())),
     };
     let versions = (!versions.is_empty()).then_some(versions.as_slice());
     let ids = if versions.is_some() { one_for_all(ids) } else { ids };

@@ -139,7 +139,10 @@ fn turn(entry: &Entry) -> u64 {
 
 /// Hands everything to Postgres; called when the transaction is about to commit.
 pub fn send_all() {
-    WAITING.take().into_iter().for_each(|waiting| waiting.send());
+    let mut all = WAITING.take();
+    // As the log has them: the number of one that was written late may have been drawn ahead.
+    all.sort_by_key(|waiting| waiting.number);
+    all.iter().for_each(Waiting::send);
 }
 
 /// Leaves everything to the relay; called when the transaction is about to be prepared.

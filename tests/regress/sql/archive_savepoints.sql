@@ -102,6 +102,36 @@ SELECT tombstone.hold('2', 'memo', 'asked for');
 UPDATE memo SET deleted_at = now() WHERE id = 2;
 SELECT tombstone.state('2', 'memo');
 
+-- One that a trigger brings back at once, in a block of its own: the log tells it in the order in which it was done.
+CREATE TABLE slip (id int PRIMARY KEY, deleted_at timestamptz);
+INSERT INTO slip SELECT generate_series(1, 2);
+SELECT tombstone.manage('slip', layout => 'in_place');
+CREATE FUNCTION bring_back() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.deleted_at IS NOT NULL THEN
+        PERFORM if_possible(format('UPDATE slip SET deleted_at = NULL WHERE id = %s', NEW.id));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_back AFTER UPDATE ON slip FOR EACH ROW EXECUTE FUNCTION bring_back();
+UPDATE slip SET deleted_at = now();
+SELECT id FROM slip WHERE deleted_at IS NULL ORDER BY id;
+SELECT ids, op, restored, seq = deletion AS first, deletion = max(deletion) OVER () AS of_it FROM tombstone.event
+WHERE managed = (SELECT managed FROM tombstone.managed WHERE relation = 'slip'::regclass) ORDER BY seq;
+-- And the other way round: what is updated, and deleted inside.
+CREATE TABLE leaf (id int PRIMARY KEY, body text);
+INSERT INTO leaf VALUES (1, 'one');
+SELECT tombstone.manage('leaf', events => 'all');
+CREATE FUNCTION pluck() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM if_possible(format('DELETE FROM leaf WHERE id = %s', NEW.id));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_pluck AFTER UPDATE ON leaf FOR EACH ROW EXECUTE FUNCTION pluck();
+UPDATE leaf SET body = 'two';
+SELECT id, body FROM leaf_tombstone;
+SELECT ids, op FROM tombstone.event WHERE managed = (SELECT managed FROM tombstone.managed WHERE relation = 'leaf'::regclass) ORDER BY seq;
+
 --
 -- A deletion has one number, in the archive and in the log
 --
