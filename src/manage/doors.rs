@@ -100,7 +100,10 @@ fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> 
     require_utf8()?;
     let options = validate::complete(&relation, given)?;
     let archive = match options.layout.as_deref() {
-        Some(ARCHIVE) => Some(bin::create(&relation, &options)?),
+        Some(ARCHIVE) => {
+            validate::warn_of_rules(&relation)?;
+            Some(bin::create(&relation, &options)?)
+        }
         _ => {
             add_deleted_at(&relation, &options)?;
             None

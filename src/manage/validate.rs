@@ -1,7 +1,8 @@
 //! Options against the table they are for: everything that can be checked when they are set is checked then.
 
 use pgrx::datum::{DatumWithOid, Interval};
-use pgrx::{Spi, pg_sys};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, Spi, pg_sys};
 use serde_json::Value;
 
 use crate::backend::expression::is_one_expression;
@@ -202,6 +203,11 @@ thread_local! {
          GROUP BY i.indexrelid, i.indisprimary",
         [pg_sys::OIDOID],
     )));
+    static DELETE_RULES: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT pg_catalog.quote_ident(r.rulename) FROM pg_catalog.pg_rewrite r
+         WHERE r.ev_class = $1 AND r.ev_type = '4' AND r.is_instead AND r.ev_enabled IN ('O', 'A') ORDER BY r.rulename",
+        [pg_sys::OIDOID],
+    )));
     static REFERENCED: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT 1 FROM pg_catalog.pg_constraint c
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey)
@@ -283,6 +289,23 @@ fn redactions(relation: &Relation, options: &Options) -> Result<()> {
 fn is_referenced(relation: &Relation, column: &str) -> Result<bool> {
     let arguments = [DatumWithOid::from(relation.oid), DatumWithOid::from(column)];
     acting_as(crate::backend::relation::keeper(), || REFERENCED.with(|statement| Ok(statement.execute(&arguments)? > 0)))
+}
+
+/// A rule of the table that has something else done instead of a DELETE, as soft deletes of one's own are often made.
+pub fn warn_of_rules(relation: &Relation) -> Result<()> {
+    let arguments = [DatumWithOid::from(relation.oid)];
+    let name = |row: &pgrx::spi::SpiHeapTupleData| Ok(row.get::<String>(1)?);
+    let rules =
+        acting_as(crate::backend::relation::keeper(), || DELETE_RULES.with(|statement| statement.rows(&arguments, name)))?;
+    let title = relation.title();
+    for rule in rules.into_iter().flatten() {
+        let message = format!("rule {rule} has something else done instead of a DELETE of table {title}");
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "pg_tombstone")
+            .set_detail("With layout archive a DELETE moves the row to the archive; what the rule does instead leaves no tombstone there.")
+            .set_hint(format!("DROP RULE {rule} ON {title};"))
+            .report(PgLogLevel::WARNING);
+    }
+    Ok(())
 }
 
 fn channel(name: &str) -> Result<()> {

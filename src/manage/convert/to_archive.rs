@@ -120,6 +120,7 @@ fn begin(table: pg_sys::Oid) -> Result<Vec<Begun>> {
             catalog::set_bin(member.relation.oid, Some(bin))?;
         }
         tree::unmanaged(member.relation.oid)?.iter().for_each(tree::warn_of);
+        validate::warn_of_rules(&member.relation)?;
     }
     forget_all(table)?;
     let begin = |member: &Member| {

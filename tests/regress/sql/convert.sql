@@ -321,6 +321,22 @@ ALTER TABLE ruled DISABLE RULE "no dead";
 CALL tombstone.convert('ruled', 'in_place');
 SELECT count(*), count(deleted_at), to_regclass('ruled_tombstone') FROM ruled;
 
+-- A rule that has its own soft delete done instead of a DELETE leaves the archive empty: who goes there is told.
+CREATE TABLE buried (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE RULE bury AS ON DELETE TO buried DO INSTEAD UPDATE buried SET deleted_at = now() WHERE id = OLD.id;
+CREATE RULE tell AS ON DELETE TO buried DO ALSO NOTHING;
+SELECT tombstone.manage('buried');
+\set VERBOSITY default
+CALL tombstone.convert('buried', 'archive');
+SELECT tombstone.unmanage('buried');
+DROP TABLE buried_tombstone;
+SELECT tombstone.manage('buried', layout => 'archive');
+SELECT tombstone.unmanage('buried');
+DROP TABLE buried_tombstone;
+DROP RULE bury ON buried;
+SELECT tombstone.manage('buried', layout => 'archive');
+\set VERBOSITY terse
+
 -- Many batches, and records that refer to each other.
 CREATE TABLE tree (id int PRIMARY KEY, above int REFERENCES tree ON DELETE CASCADE, deleted_at timestamptz);
 INSERT INTO tree SELECT i, nullif(i / 10, 0) FROM generate_series(1, 12000) i;
