@@ -50,7 +50,7 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
 
 /// The index by which a deletion is found, and what is old enough. Both numbers rise as the bin grows, so that it is enough to know
 /// which of them some pages have; a DELETE pays for that next to nothing, which an entry for each row would double. Several spans of
-/// them for the same pages, as room that was freed is used again.
+/// them for the same pages, as transactions that delete at the same time take turns.
 fn by_deletion_and_age(bin: &str, deletion: &str, deleted_at: &str) -> String {
     format!(
         "CREATE INDEX ON {bin} USING brin
