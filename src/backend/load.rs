@@ -14,13 +14,13 @@ use crate::error::Error;
 /// Copies of rows of one table, until they are written.
 pub struct Load {
     relation: pg_sys::Oid,
-    /// A copy of the rows' descriptor, which no resource owner counts.
+    /// The rows' descriptor, which no resource owner counts.
     shape: pg_sys::TupleDesc,
     /// Made as they are needed, and kept for the next write; the first `rows` of them have a row.
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     rows: usize,
     bytes: usize,
-    /// All of it lives here, and not in the memory of whoever hands the rows over.
+    /// Rows and slots live here, and not in the memory of whoever hands the rows over.
     memory: PgMemoryContexts,
 }
 
@@ -35,15 +35,11 @@ impl Load {
     /// None yet, of the table `relation`.
     ///
     /// # Safety
-    /// `shape` is the table's descriptor.
+    /// `shape` is a copy of the table's descriptor, not counted, and outlives this.
     pub unsafe fn new(relation: pg_sys::Oid, shape: pg_sys::TupleDesc) -> Load {
-        // SAFETY: makes a context below that one, and copies the descriptor to it.
-        let (memory, shape) = unsafe {
-            let mut memory =
-                PgMemoryContexts::TopMemoryContext.switch_to(|_| PgMemoryContexts::new("pg_tombstone rows to write"));
-            let shape = memory.switch_to(|_| pg_sys::CreateTupleDescCopyConstr(shape));
-            (memory, shape)
-        };
+        // SAFETY: only makes a context below that one.
+        let memory =
+            unsafe { PgMemoryContexts::TopMemoryContext.switch_to(|_| PgMemoryContexts::new("pg_tombstone rows to write")) };
         Load { relation, shape, slots: Vec::new(), rows: 0, bytes: 0, memory }
     }
 

@@ -70,10 +70,11 @@ impl Drop for Part {
 
 /// Rows on their way to the bin, of one deletion and on one account.
 pub struct Binned {
-    part: Rc<Part>,
     /// The type of the rows as they come.
     rows_of: pg_sys::Oid,
+    /// Of the partition's shape, so it is dropped before that.
     rows: Load,
+    part: Rc<Part>,
     /// The row that came last, and what becomes of it: filled anew for each, but for the columns that are the same in all.
     from: Columns,
     to: Columns,
@@ -156,7 +157,7 @@ impl Target {
         Ok(Binned {
             // SAFETY: the descriptor of an open relation.
             rows_of: unsafe { (*row).tdtypeid },
-            // SAFETY: the descriptor of that partition.
+            // SAFETY: the copy of that partition's descriptor that `part` keeps.
             rows: unsafe { Load::new(part.oid, part.row) },
             part,
             // SAFETY: the descriptor of an open relation.
