@@ -3,8 +3,8 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
-use crate::table::Table;
 use crate::table::key::{Key, columns_of};
+use crate::table::{Column, Table};
 
 /// Rows of one table, named by keys and versions.
 pub enum Rows<'a> {
@@ -107,16 +107,30 @@ fn many(table: &Table, with_versions: bool) -> Clause {
 
 /// Array parameters $1 to $`count` as rows of `alias`: columns c0, c1, … and their place n.
 pub fn keys_from(alias: &str, count: usize) -> String {
-    let arrays: Vec<String> = (1..=count).map(|i| format!("pg_catalog.unnest(${i})")).collect();
+    keys_from_after(0, alias, count)
+}
+
+/// The same of the `count` parameters that come after $`before`.
+pub fn keys_from_after(before: usize, alias: &str, count: usize) -> String {
+    let arrays: Vec<String> = (1..=count).map(|i| format!("pg_catalog.unnest(${})", before + i)).collect();
     let columns: Vec<String> = (0..count).map(|i| format!("c{i}")).collect();
     format!("ROWS FROM ({}) WITH ORDINALITY AS {alias} ({}, n)", arrays.join(", "), columns.join(", "))
 }
 
 /// `alias.column = value(i)` for each id column, with the type's own equality.
 pub fn key_equals(table: &Table, alias: &str, value: impl Fn(usize) -> String) -> String {
-    let equal = table.id.iter().enumerate().map(|(i, column)| {
-        let equals = column.type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
-        format!("{alias}.{} {equals} {}", column.sql(), value(i))
-    });
+    columns_equal(&table.id, alias, value)
+}
+
+/// `alias.column = value(i)` for each of these columns, with the type's own equality.
+pub fn columns_equal<'a>(
+    columns: impl IntoIterator<Item = &'a Column>,
+    alias: &str,
+    value: impl Fn(usize) -> String,
+) -> String {
+    let equal = columns
+        .into_iter()
+        .enumerate()
+        .map(|(i, column)| format!("{alias}.{} {} {}", column.sql(), column.type_of.equality(), value(i)));
     equal.collect::<Vec<_>>().join(" AND ")
 }

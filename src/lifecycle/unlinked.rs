@@ -150,7 +150,7 @@ fn put_back_along(deletion: i64, parent: &Table, child: &Table, key: &ForeignKey
 /// For each whether the parent that it referred to is there.
 fn there_again(parent: &Table, key: &ForeignKey, kept: &[Kept]) -> Result<Vec<bool>> {
     let same = key.parent_columns.iter().enumerate().map(|(i, column)| {
-        let equals = column.type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
+        let equals = column.type_of.equality();
         format!(
             "t.{} {equals} (k.c0::pg_catalog.json OPERATOR(pg_catalog.->>) {i})::{}",
             column.sql(),

@@ -37,7 +37,7 @@ own_statements! {
     RELEASE(INT8_ARRAY) =
         "UPDATE tombstone.run SET pid = NULL, backend_start = NULL WHERE run = ANY ($1) AND ended IS NULL";
     NOTE(INT4, TEXT, INT8, TEXT, TEXT) = insert("due, ended, outcome, detail", "$3, clock_timestamp(), $4, $5");
-    EXPECT(INT8, INT8) = "UPDATE tombstone.run SET due = $2 WHERE run = $1";
+    SET_DUE(INT8, INT8) = "UPDATE tombstone.run SET due = $2 WHERE run = $1";
     COUNT(INT8, INT8) = "UPDATE tombstone.run SET records = records + $2 WHERE run = $1";
     END(INT8_ARRAY, TEXT, TEXT) =
         "UPDATE tombstone.run SET ended = clock_timestamp(), outcome = $2, detail = $3 WHERE run = ANY ($1) AND ended IS NULL";
@@ -104,8 +104,8 @@ impl Run {
     }
 
     /// Says how many rows it has found, where it could not know as it began.
-    pub fn expect(&self, due: u64) -> Result<()> {
-        EXPECT.run(&[self.number.into(), (due as i64).into()])
+    pub fn set_due(&self, due: u64) -> Result<()> {
+        SET_DUE.run(&[self.number.into(), (due as i64).into()])
     }
 
     /// Counts `taken` rows more.

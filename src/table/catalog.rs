@@ -12,10 +12,9 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use super::options::{self, Options, PURGE_EVENTS};
 use super::tombstones::{Bin, Part};
 use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
-use crate::backend::identity::{acting_as, c_string, with_settings};
+use crate::backend::identity::{c_string, with_settings};
 use crate::backend::own_table::{OwnRow, own_statement, own_statements};
 use crate::backend::query::Statement;
-use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
 
 /// A column as pg_attribute has it.
@@ -204,7 +203,7 @@ fn attribute(row: OwnRow) -> Result<(String, Attribute)> {
 pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
     let Some((number, options)) = options_of(oid)? else { return Ok(None) };
     let Some(relation) = relation(oid)? else { return Ok(None) };
-    let keys = acting_as(keeper(), || foreign_key::of(oid))?;
+    let keys = foreign_key::of(oid)?;
     let column = |option: &str, name: &str| column_of(&relation, option, name);
     let id = options.id.iter().flatten().map(|name| column("id", name)).collect::<Result<_>>()?;
     let version = options.version.as_deref().map(|name| column("version", name)).transpose()?;

@@ -1,10 +1,9 @@
 //! Foreign keys between managed tables: along them a soft delete cascades, or is refused.
 
-use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
 use super::{Column, ColumnType};
-use crate::backend::query::Statement;
+use crate::backend::own_table::own_statements;
 use crate::error::Result;
 
 /// What the foreign key asks for when its parent is deleted.
@@ -32,52 +31,58 @@ pub struct ForeignKey {
     pub operators: Vec<String>,
 }
 
-const FOREIGN_KEYS: &str = "
-    SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid, c.confdeltype::pg_catalog.text,
-           pg_catalog.array_agg(ca.attname::pg_catalog.text ORDER BY k.n),
-           pg_catalog.array_agg(pa.attname::pg_catalog.text ORDER BY k.n),
-           pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY k.n),
-           pg_catalog.array_agg(pa.atttypid ORDER BY k.n), pg_catalog.array_agg(ca.atttypid ORDER BY k.n), c.oid
-    FROM pg_catalog.pg_constraint c
+/// What joins to a foreign key `c` its pairs of columns `k`: the child's `ca`, the parent's `pa`, and the operator `o` of schema `s` that
+/// compares them.
+pub const PAIRS: &str = "
     CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey), pg_catalog.unnest(c.conpfeqop))
         WITH ORDINALITY AS k (child, parent, op, n)
     JOIN pg_catalog.pg_attribute ca ON ca.attrelid = c.conrelid AND ca.attnum = k.child
     JOIN pg_catalog.pg_attribute pa ON pa.attrelid = c.confrelid AND pa.attnum = k.parent
     JOIN pg_catalog.pg_operator o ON o.oid = k.op
-    JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
-    WHERE c.contype = 'f' AND c.conparentid = 0 AND $1 IN (c.conrelid, c.confrelid)
-      AND EXISTS (SELECT FROM tombstone.managed m WHERE m.relation = c.conrelid)
-      AND EXISTS (SELECT FROM tombstone.managed m WHERE m.relation = c.confrelid)
-    GROUP BY c.oid, c.conname, c.conrelid, c.confrelid, c.confdeltype
-    ORDER BY c.conname";
+    JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace";
 
-thread_local! {
-    static STATEMENT: &'static Statement = Box::leak(Box::new(Statement::new(FOREIGN_KEYS, [pg_sys::OIDOID])));
+own_statements! {
+    OF(OID) = format!(
+        "SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid, c.confdeltype::pg_catalog.text,
+                pg_catalog.array_agg(ca.attname::pg_catalog.text ORDER BY k.n),
+                pg_catalog.array_agg(pa.attname::pg_catalog.text ORDER BY k.n),
+                pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY k.n),
+                pg_catalog.array_agg(pa.atttypid ORDER BY k.n), pg_catalog.array_agg(ca.atttypid ORDER BY k.n), c.oid
+         FROM pg_catalog.pg_constraint c
+         {PAIRS}
+         WHERE c.contype = 'f' AND c.conparentid = 0 AND $1 IN (c.conrelid, c.confrelid)
+           AND EXISTS (SELECT FROM tombstone.managed m WHERE m.relation = c.conrelid)
+           AND EXISTS (SELECT FROM tombstone.managed m WHERE m.relation = c.confrelid)
+         GROUP BY c.oid, c.conname, c.conrelid, c.confrelid, c.confdeltype
+         ORDER BY c.conname"
+    );
 }
 
-/// The foreign keys at either end of which `relation` stands, both ends managed. Called with the keeper's rights.
+/// The foreign keys at either end of which `relation` stands, both ends managed.
 pub fn of(relation: pg_sys::Oid) -> Result<Vec<ForeignKey>> {
-    STATEMENT.with(|statement| {
-        statement.rows(&[DatumWithOid::from(relation)], |row| {
-            let on_delete = match row.get::<String>(4)?.as_deref() {
-                Some("c") => OnDelete::Cascade,
-                Some("n" | "d") => OnDelete::Wait,
-                _ => OnDelete::Refuse,
-            };
-            let columns = |names: Option<Vec<String>>, types: Option<Vec<pg_sys::Oid>>| -> Vec<Column> {
-                let pairs = names.unwrap_or_default().into_iter().zip(types.unwrap_or_default());
-                pairs.map(|(name, kind)| Column { name, type_of: ColumnType::new(kind, -1) }).collect()
-            };
-            Ok(ForeignKey {
-                oid: row.get::<pg_sys::Oid>(10)?.map_or(0, pg_sys::Oid::to_u32),
-                name: row.get(1)?.unwrap_or_default(),
-                child: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
-                parent: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
-                on_delete,
-                child_columns: columns(row.get(5)?, row.get(9)?),
-                parent_columns: columns(row.get(6)?, row.get(8)?),
-                operators: row.get(7)?.unwrap_or_default(),
-            })
+    let columns = |names: Vec<String>, types: Vec<pg_sys::Oid>| -> Vec<Column> {
+        names.into_iter().zip(types).map(|(name, kind)| Column { name, type_of: ColumnType::new(kind, -1) }).collect()
+    };
+    OF.rows(&[relation.into()], |row| {
+        Ok(ForeignKey {
+            oid: row.get::<pg_sys::Oid>(10)?.to_u32(),
+            name: row.get(1)?,
+            child: row.get(2)?,
+            parent: row.get(3)?,
+            on_delete: row.parsed(4, on_delete)?,
+            child_columns: columns(row.get(5)?, row.get(9)?),
+            parent_columns: columns(row.get(6)?, row.get(8)?),
+            operators: row.get(7)?,
         })
     })
+}
+
+/// What pg_constraint calls it.
+fn on_delete(action: &str) -> Option<OnDelete> {
+    match action {
+        "c" => Some(OnDelete::Cascade),
+        "n" | "d" => Some(OnDelete::Wait),
+        "r" | "a" => Some(OnDelete::Refuse),
+        _ => None,
+    }
 }

@@ -4,7 +4,7 @@
 mod announce;
 mod cache;
 pub mod catalog;
-mod foreign_key;
+pub mod foreign_key;
 pub mod key;
 pub mod key_text;
 mod kind;

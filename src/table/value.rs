@@ -122,6 +122,11 @@ impl ColumnType {
         self.operator(pg_sys::TYPECACHE_EQ_OPR, |entry| entry.eq_opr)
     }
 
+    /// The same, or Postgres' own of a type that has none.
+    pub fn equality(&self) -> String {
+        self.equals().unwrap_or("OPERATOR(pg_catalog.=)".into())
+    }
+
     /// `OPERATOR(schema.name)` of what comes after in the type's order, if it has one.
     pub fn after(&self) -> Option<String> {
         self.operator(pg_sys::TYPECACHE_GT_OPR, |entry| entry.gt_opr)

@@ -138,7 +138,7 @@ fn comes_after(table: &Table) -> String {
     }
     // Column by column: equal before, greater here.
     let equal = |i: usize| {
-        let equals = table.id[i].type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
+        let equals = table.id[i].type_of.equality();
         format!("{} {equals} {}", columns[i], parameters[i])
     };
     let here = |i: usize| {

@@ -15,7 +15,7 @@ use crate::backend::spool::Spool;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::DueRow;
 use crate::lifecycle::readable_keys;
-use crate::lifecycle::rows::keys_from;
+use crate::lifecycle::rows::{columns_equal, keys_from};
 use crate::log::event::Told;
 use crate::manage::validate;
 use crate::table::key::columns_of;
@@ -79,7 +79,7 @@ impl Copying {
         let of_rows = types.len();
         types.extend([pg_sys::INT8ARRAYOID, pg_sys::TEXTARRAYOID, pg_sys::TEXTARRAYOID, pg_sys::TEXTARRAYOID]);
         let of_entries: Vec<String> = (of_rows + 1..=types.len()).map(|i| format!("pg_catalog.unnest(${i})")).collect();
-        let mut same = equal(&table.id, "t", |i| format!("k.c{i}"));
+        let mut same = columns_equal(&table.id, "t", |i| format!("k.c{i}"));
         if let Some(version) = &table.version {
             same += &format!(" AND t.{} OPERATOR(pg_catalog.=) k.c{ids}", version.sql());
         }
@@ -176,7 +176,7 @@ impl Copying {
             self.cause()?,
             keys_from("k", types.len()),
             self.source(),
-            equal(&self.key, "t", |i| format!("k.c{i}")),
+            columns_equal(&self.key, "t", |i| format!("k.c{i}")),
             self.has_no_copy(),
             stamp = self.deleted_at.sql(),
         );
@@ -230,7 +230,7 @@ impl Copying {
 
     /// That the bin's row `b` is a copy of the table's row `t`.
     fn is_copy(&self) -> String {
-        let key = equal(&self.key, "t", |i| format!("b.{}", self.key[i].sql()));
+        let key = columns_equal(&self.key, "t", |i| format!("b.{}", self.key[i].sql()));
         let (stamp, copied) = (self.deleted_at.sql(), self.bin.own.deleted_at.sql());
         format!("{key} AND t.{stamp} OPERATOR(pg_catalog.=) b.{copied}")
     }
@@ -310,15 +310,6 @@ pub fn numbers_given(table: &Table, bin: &Bin) -> Result<Spool> {
 
 fn stamps() -> ColumnType {
     ColumnType::new(pg_sys::TIMESTAMPTZOID, -1)
-}
-
-/// `alias.column = value(i)` for each column, with its type's own equality.
-fn equal(columns: &[Column], alias: &str, value: impl Fn(usize) -> String) -> String {
-    let equal = columns.iter().enumerate().map(|(i, column)| {
-        let equals = column.type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
-        format!("{alias}.{} {equals} {}", column.sql(), value(i))
-    });
-    equal.collect::<Vec<_>>().join(" AND ")
 }
 
 thread_local! {

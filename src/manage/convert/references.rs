@@ -1,21 +1,22 @@
 //! Who refers to the tombstones of a table by foreign key. In an archive they are not there to be referred to.
 
-use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
 use super::group::Member;
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
+use crate::backend::own_table::own_statements;
 use crate::backend::query::Statement;
 use crate::backend::relation::keeper;
 use crate::error::{Error, Result};
 use crate::table::catalog;
+use crate::table::foreign_key::PAIRS;
 use crate::table::options::IN_PLACE;
 
-thread_local! {
+own_statements! {
     // Those that name one partition are among them; those that Postgres has made of them for partitions are not.
-    static REFERRING: &'static Statement = Box::leak(Box::new(Statement::new(
+    REFERRING(OID) = format!(
         "SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid,
                 pg_catalog.array_agg(ca.attname::pg_catalog.text ORDER BY k.n),
                 pg_catalog.array_agg(pa.attname::pg_catalog.text ORDER BY k.n),
@@ -23,18 +24,12 @@ thread_local! {
                 r.relkind = 'p', pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.->>) 'conperiod' OPERATOR(pg_catalog.=) 'true'
          FROM pg_catalog.pg_constraint c
          JOIN pg_catalog.pg_class r ON r.oid = c.conrelid
-         CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey), pg_catalog.unnest(c.conpfeqop))
-             WITH ORDINALITY AS k (child, parent, op, n)
-         JOIN pg_catalog.pg_attribute ca ON ca.attrelid = c.conrelid AND ca.attnum = k.child
-         JOIN pg_catalog.pg_attribute pa ON pa.attrelid = c.confrelid AND pa.attnum = k.parent
-         JOIN pg_catalog.pg_operator o ON o.oid = k.op
-         JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
+         {PAIRS}
          WHERE c.contype = 'f' AND c.conparentid = 0
            AND (c.confrelid = $1 OR c.confrelid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree($1) AS t))
          GROUP BY c.oid, c.conname, c.conrelid, c.confrelid, r.relkind
-         ORDER BY c.conrelid::pg_catalog.regclass::pg_catalog.text, c.conname",
-        [pg_sys::OIDOID],
-    )));
+         ORDER BY c.conrelid::pg_catalog.regclass::pg_catalog.text, c.conname"
+    );
 }
 
 struct Reference {
@@ -49,19 +44,18 @@ struct Reference {
 }
 
 fn referring(parent: pg_sys::Oid) -> Result<Vec<Reference>> {
-    let read = |row: &SpiHeapTupleData| {
+    REFERRING.rows(&[parent.into()], |row| {
         Ok(Reference {
-            name: row.get(1)?.unwrap_or_default(),
-            child: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
-            parent: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
-            child_columns: row.get(4)?.unwrap_or_default(),
-            parent_columns: row.get(5)?.unwrap_or_default(),
-            operators: row.get(6)?.unwrap_or_default(),
-            is_partitioned: row.get(7)?.unwrap_or_default(),
-            of_a_period: row.get(8)?.unwrap_or_default(),
+            name: row.get(1)?,
+            child: row.get(2)?,
+            parent: row.get(3)?,
+            child_columns: row.get(4)?,
+            parent_columns: row.get(5)?,
+            operators: row.get(6)?,
+            is_partitioned: row.get(7)?,
+            of_a_period: row.nullable(8)?.unwrap_or_default(),
         })
-    };
-    acting_as(keeper(), || REFERRING.with(|statement| statement.rows(&[DatumWithOid::from(parent)], read)))
+    })
 }
 
 /// 23503 where a row that stays refers to a tombstone that goes.

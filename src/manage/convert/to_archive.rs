@@ -142,7 +142,7 @@ fn archived(member: &Member) -> Result<Options> {
 
 fn carry_out(table: pg_sys::Oid, begun: &[Begun]) -> Result<()> {
     for Begun { table, run, .. } in begun {
-        transaction(|| in_our_settings(|| run.expect(Copying::of(*table)?.left()?)))?;
+        transaction(|| in_our_settings(|| run.set_due(Copying::of(*table)?.left()?)))?;
     }
     let mut since = BEGINNING.to_string();
     for _ in 0..ROUNDS {

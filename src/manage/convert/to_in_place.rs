@@ -13,13 +13,14 @@ use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, keeper, lock};
 use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
+use crate::lifecycle::rows::columns_equal;
 use crate::log::run;
 use crate::manage::bin::{self, run_as};
 use crate::manage::doors::forget_all;
 use crate::manage::{triggers, validate};
 use crate::settings::in_our_settings;
 use crate::table::options::{IN_PLACE, Options};
-use crate::table::{Bin, Table, by_oid, catalog};
+use crate::table::{Bin, Column, Table, by_oid, catalog};
 
 /// What came back to one table.
 struct Back {
@@ -186,13 +187,8 @@ impl<'a> Returning<'a> {
                 .detail(format!("Such rows: {marked}. With layout in_place they would be tombstones."))
                 .hint(format!("UPDATE {title} SET {} = NULL; or delete them first.", quote_identifier(&self.deleted_at))));
         }
-        let same = |other: &str| {
-            let columns = table.id.iter().chain(&table.version).map(|column| {
-                let equals = column.type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
-                format!("b.{0} {equals} {other}.{0}", column.sql())
-            });
-            columns.collect::<Vec<_>>().join(" AND ")
-        };
+        let key: Vec<&Column> = table.id.iter().chain(&table.version).collect();
+        let same = |other: &str| columns_equal(key.iter().copied(), "b", |i| format!("{other}.{}", key[i].sql()));
         let own = &bin.own;
         let stays = format!(
             "FROM {bin} AS b WHERE EXISTS (SELECT FROM {only}{table} AS t WHERE {in_table})

@@ -11,6 +11,7 @@ use super::revive::{Lot, values_of};
 use crate::backend::query::Statement;
 use crate::error::Result;
 use crate::lifecycle::cascade;
+use crate::lifecycle::rows::{keys_from, keys_from_after};
 use crate::table::{ForeignKey, by_oid};
 
 /// Takes out of the lots, but for the first, whatever has a parent that neither is there nor comes back; and what has that for a parent.
@@ -79,22 +80,15 @@ fn without_parent(deletion: i64, lots: &[Lot], lot: &Lot, key: &ForeignKey) -> R
     for lot in lots.iter().filter(|lot| lot.table.oid == key.parent) {
         let coming = values_of(deletion, lot, key)?;
         if !coming.is_empty() {
-            let rows = rows_of_arrays("r", types.len(), columns.len());
+            let rows = keys_from_after(types.len(), "r", columns.len());
             conditions.push(format!("NOT EXISTS (SELECT FROM {rows} WHERE {})", is_parent("r", &|i| format!("c{i}"))));
             types.extend(coming.types());
             arguments.extend(coming.arguments());
         }
     }
-    let sql = format!("SELECT k.n FROM {} WHERE {}", rows_of_arrays("k", 0, columns.len()), conditions.join(" AND "));
+    let sql = format!("SELECT k.n FROM {} WHERE {}", keys_from("k", columns.len()), conditions.join(" AND "));
     let place = |row: &pgrx::spi::SpiHeapTupleData| Ok(row.get::<i64>(1)?.map_or(0, |place| place as usize - 1));
     let places = parent.as_owner(|| Statement::new(sql, types).rows(&arguments, place))?;
     // SAFETY: just read from the id columns.
     Ok(places.into_iter().map(|place| unsafe { child.key_text(&rows[place][..child.id.len()]) }).collect())
-}
-
-/// Array parameters as rows of `alias`, the first of them the one after `$before`: columns c0, c1, … and their place n.
-fn rows_of_arrays(alias: &str, before: usize, count: usize) -> String {
-    let arrays: Vec<String> = (1..=count).map(|i| format!("pg_catalog.unnest(${})", before + i)).collect();
-    let columns: Vec<String> = (0..count).map(|i| format!("c{i}")).collect();
-    format!("ROWS FROM ({}) WITH ORDINALITY AS {alias} ({}, n)", arrays.join(", "), columns.join(", "))
 }

@@ -21,6 +21,7 @@ use crate::lifecycle::whole;
 use crate::log::account;
 use crate::log::event::Change;
 use crate::log::notify;
+use crate::table::catalog::{self, Relation};
 use crate::table::{Bin, Table, derived_name, identifiable, name_of};
 
 /// Whoever deletes waits no longer than this for a partition to be closed or dropped; else it is done another time.
@@ -48,12 +49,6 @@ thread_local! {
          JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
          JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
          WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND m.amname OPERATOR(pg_catalog.=) 'brin'",
-        [pg_sys::OIDOID],
-    )));
-    static COLUMNS: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum) FROM pg_catalog.pg_attribute
-         WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped
-         AND attgenerated OPERATOR(pg_catalog.=) ''",
         [pg_sys::OIDOID],
     )));
 }
@@ -169,8 +164,9 @@ fn reattach(bin: &Bin, (schema, name): (&str, &str), (from, until): (i64, i64), 
 
 /// The columns of a bin, as SQL, those that its owner has given it among them.
 fn columns_of(bin: pg_sys::Oid) -> Result<String> {
-    let columns = COLUMNS.with(|statement| statement.rows(&[bin.into()], |row| Ok(row.get::<String>(1)?)))?;
-    Ok(columns.into_iter().flatten().next().unwrap_or_default())
+    let bin = catalog::relation(bin)?;
+    let attributes = bin.iter().flat_map(Relation::attributes_in_order).filter(|attribute| !attribute.computed);
+    Ok(attributes.map(|attribute| attribute.column.sql()).collect::<Vec<_>>().join(", "))
 }
 
 fn text_of(stamp: i64) -> Result<String> {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::cascade::{self, Referred};
 use crate::lifecycle::discretion::withholding;
 use crate::lifecycle::layout::returning;
-use crate::lifecycle::rows::{Clause, Rows, key_equals};
+use crate::lifecycle::rows::{Clause, Rows, columns_equal};
 use crate::lifecycle::{owners, unlinked};
 use crate::log::account::{self, Cause};
 use crate::table::key::Key;
@@ -193,14 +193,10 @@ pub fn only(twice: Twice, table: &Table, bin: &Bin) -> Result<String> {
         Twice::Last => ">",
     };
     let Some(columns) = bin.identity_of(table)? else { return Ok(String::new()) };
-    let same = columns.iter().map(|column| {
-        let equals = column.type_of.equals().unwrap_or("OPERATOR(pg_catalog.=)".into());
-        format!("o.{0} {equals} t.{0}", column.sql())
-    });
+    let same = columns_equal(&columns, "o", |i| format!("t.{}", columns[i].sql()));
     Ok(format!(
-        " AND NOT EXISTS (SELECT FROM {0} AS o WHERE {1} AND o.{2} OPERATOR(pg_catalog.=) t.{2} AND o.ctid OPERATOR(pg_catalog.{comes_before}) t.ctid)",
+        " AND NOT EXISTS (SELECT FROM {0} AS o WHERE {same} AND o.{1} OPERATOR(pg_catalog.=) t.{1} AND o.ctid OPERATOR(pg_catalog.{comes_before}) t.ctid)",
         bin.sql(),
-        same.collect::<Vec<_>>().join(" AND "),
         bin.own.deletion.sql(),
     ))
 }
@@ -234,17 +230,15 @@ impl Returning<'_> {
     /// Writes the rows again as they were, where a trigger that fires after ours has changed them.
     fn set_right(&self) -> Result<()> {
         let table = self.table;
-        let id = |column: &Column| table.id.iter().chain(&table.version).any(|one| one.name == column.name);
+        let key: Vec<&Column> = table.id.iter().chain(&table.version).collect();
+        let is_key = |column: &Column| key.iter().any(|one| one.name == column.name);
         let row = |alias: &str| {
             let values = self.bin.columns.iter().map(|column| format!("{alias}.{}", column.sql()));
             format!("ROW({})::pg_catalog.record", values.collect::<Vec<_>>().join(", "))
         };
-        let set = self.bin.columns.iter().filter(|column| !id(column)).map(|column| format!("{0} = s.{0}", column.sql()));
+        let set = self.bin.columns.iter().filter(|column| !is_key(column)).map(|column| format!("{0} = s.{0}", column.sql()));
         let set = set.collect::<Vec<_>>().join(", ");
-        let mut same = key_equals(table, "t", |i| format!("s.{}", table.id[i].sql()));
-        if let Some(version) = &table.version {
-            same += &format!(" AND t.{0} OPERATOR(pg_catalog.=) s.{0}", version.sql());
-        }
+        let same = columns_equal(key.iter().copied(), "t", |i| format!("s.{}", key[i].sql()));
         let (target, is, was) = (table.sql(), row("t"), row("s"));
         for (i, stash) in &self.lots {
             let (name, rows) = (name(*i), ident(&name(*i)));
