@@ -105,7 +105,10 @@ unsafe fn insert(table: pg_sys::Relation, slots: &mut [*mut pg_sys::TupleTableSl
     // SAFETY: by contract of this function, in the order in which COPY does it. An index is closed again here, or by an error's abort.
     unsafe {
         let command = pg_sys::GetCurrentCommandId(true);
-        pg_sys::heap_multi_insert(table, slots.as_mut_ptr(), slots.len() as i32, command, AT_THE_END, std::ptr::null_mut());
+        // With one of these the table grows by all the pages that are needed at once; without, from PostgreSQL 16 on, page by page.
+        let bulk = pg_sys::GetBulkInsertState();
+        pg_sys::heap_multi_insert(table, slots.as_mut_ptr(), slots.len() as i32, command, AT_THE_END, bulk);
+        pg_sys::FreeBulkInsertState(bulk);
         let lock = pg_sys::RowExclusiveLock as i32;
         let indexes = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table));
         let indexes: Vec<Index> = indexes.iter_oid().map(|oid| Index::of(pg_sys::index_open(oid, lock))).collect();
