@@ -6,6 +6,7 @@
 pub mod akd_storage;
 pub mod consumer;
 pub mod listener;
+pub mod node;
 pub mod python;
 pub mod random_schema;
 pub mod records;
