@@ -5,23 +5,25 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use pgrx::htup::heap_getattr_raw;
 use pgrx::spi::quote_identifier;
 use pgrx::{IntoDatum, PgTupleDesc, pg_sys};
 
-use super::shape::Shape;
+use super::shape::{Shape, position};
 use crate::backend::identity::actor;
 use crate::backend::load::Load;
 use crate::backend::owned::Owned;
 use crate::backend::relation::{LockFor, lock};
 use crate::backend::transaction;
 use crate::error::{Error, Result};
+use crate::lifecycle::layout::archive::awaited::is_like_one;
 use crate::lifecycle::layout::returning;
 use crate::log::account::Account;
 use crate::log::deletion;
 use crate::log::event::Change;
 use crate::table::tombstones::{self, part_for};
 use crate::table::triggers::RETURN_TRIGGER;
-use crate::table::{self, Bin, Table, catalog};
+use crate::table::{self, Bin, Column, Table, catalog};
 
 /// How rows of one relation become rows of a bin.
 pub struct Target {
@@ -356,7 +358,8 @@ pub unsafe fn on_update(shape: &Shape, trigger: &pg_sys::TriggerData) -> Result<
     }
 }
 
-/// A row that is inserted: if it is one that comes back, it comes back as it was.
+/// A row that is inserted: if it is one that comes back, it comes back as it was; if a trigger makes one that is to come back, that one is
+/// left out.
 ///
 /// # Safety
 /// `trigger` is of a BEFORE INSERT FOR EACH ROW trigger on the relation of `shape`.
@@ -364,11 +367,24 @@ pub unsafe fn on_return(shape: &Shape, target: &Target, trigger: &pg_sys::Trigge
     // SAFETY: such a trigger has the new tuple, of its relation's descriptor.
     unsafe {
         let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
-        let Some(stamp) = returning::next(shape.table.number, target.is_last) else { return Ok(pg_sys::Datum::from(tuple)) };
+        let Some(stamp) = returning::next(shape.table.number, target.is_last) else {
+            let is_left_out = is_like_one(&shape.table, |column| value_of(tuple, row, column))?;
+            return Ok(pg_sys::Datum::from(if is_left_out { std::ptr::null_mut() } else { tuple }));
+        };
         let tuple = if target.others.is_empty() { tuple } else { returning::as_it_was(shape.table.number, tuple, row) };
         shape.note(Some(Change::Restore { stamp }), tuple, tuple, row, false)?;
         Ok(pg_sys::Datum::from(tuple))
     }
+}
+
+/// What a row has in a column, as text; `None` is NULL.
+///
+/// # Safety
+/// `tuple` is of descriptor `row`.
+unsafe fn value_of(tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc, column: &Column) -> Result<Option<String>> {
+    let place = position(row, column)?;
+    // SAFETY: by contract of this function; the column is of its own type.
+    Ok(unsafe { heap_getattr_raw(tuple, place, row).map(|value| column.type_of.write_key(value)) })
 }
 
 /// The stamp of what is deleted now.

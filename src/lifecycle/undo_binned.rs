@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 
 use super::deferred::Deferred;
 use super::discretion::named;
+use super::layout::archive::awaited::awaiting;
 use super::layout::archive::parts::by_index;
 use super::layout::archive::revive::{self, Lot, Twice, Which};
 use super::layout::{self, Lock, Standing};
@@ -218,8 +219,21 @@ impl Binned {
     fn found_by_trying(&self, deferred: &Deferred) -> Result<Vec<Conflict>> {
         let lots: Vec<Lot> = self.held.iter().map(|held| held.lot(Which::All)).collect();
         let mut failures: Vec<Vec<(Key, Error)>> = lots.iter().map(|_| Vec::new()).collect();
-        let mut times = Times { now: 1, tried: vec![0; lots.len()], came: vec![0; lots.len()] };
         let order = revive::in_order(&lots);
+        awaiting(self.deletion, &lots, || self.try_in(&order, &lots, deferred, &mut failures))?;
+        let of = |(i, failures): (usize, Vec<(Key, Error)>)| failures.into_iter().map(move |(key, error)| (i, key, error));
+        Ok(self.causes(failures.into_iter().enumerate().flat_map(of).collect()))
+    }
+
+    /// Tries all of the lots in this order, until nothing more comes back; what fails is left in `failures`.
+    fn try_in(
+        &self,
+        order: &[Vec<usize>],
+        lots: &[Lot],
+        deferred: &Deferred,
+        failures: &mut [Vec<(Key, Error)>],
+    ) -> Result<()> {
+        let mut times = Times { now: 1, tried: vec![0; lots.len()], came: vec![0; lots.len()] };
         for circle in order.iter().filter(|group| group.len() > 1) {
             // Tables that refer to each other come back together or, one by one, hardly at all.
             let lots: Vec<Lot> = circle.iter().map(|i| lots[*i].clone()).collect();
@@ -250,11 +264,9 @@ impl Binned {
                 }
             }
             if times.now == before {
-                break;
+                return Ok(());
             }
         }
-        let of = |(i, failures): (usize, Vec<(Key, Error)>)| failures.into_iter().map(move |(key, error)| (i, key, error));
-        Ok(self.causes(failures.into_iter().enumerate().flat_map(of).collect()))
     }
 
     /// Whether a record that failed to come back may do so by now. It may have waited for what it refers to; and what a trigger of
@@ -277,7 +289,7 @@ impl Binned {
             return Ok(());
         }
         let held = &self.held[i];
-        let lot = held.lot(Which::Keys(keys.to_vec()));
+        let lot = held.lot(Which::Keys(keys.into()));
         let place = || revive::all(self.deletion, std::slice::from_ref(&lot)).and_then(|_| deferred.check());
         let Err(error) = attempt(place) else { return Ok(()) };
         if let [only] = keys {

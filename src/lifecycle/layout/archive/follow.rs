@@ -22,7 +22,7 @@ impl Follow for Archive<'_> {
 
     fn restore_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<()> {
         for (deletion, keys) in self.fallen(key, parents, stamp)? {
-            let (table, which) = (self.table.shared()?, Which::Keys(keys));
+            let (table, which) = (self.table.shared()?, Which::Keys(keys.into()));
             revive::with_what_fell(deletion, Lot { table, which, twice: Twice::Last, by_cascade: Some(true) })?;
         }
         Ok(())

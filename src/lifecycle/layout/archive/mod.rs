@@ -3,6 +3,7 @@
 //! The table is written with the rights in force. The bin is its owner's alone: it is read and written in the owner's name.
 
 pub mod altering;
+pub mod awaited;
 mod follow;
 mod orphans;
 pub mod parts;
@@ -45,7 +46,7 @@ impl Doors for Archive<'_> {
     fn restore(&self, rows: &Rows, fallen: Fallen) -> Result<u64> {
         let mut restored = 0;
         for (deletion, keys) in self.deletions_of(rows, fallen)? {
-            let (table, which) = (self.table.shared()?, Which::Keys(keys));
+            let (table, which) = (self.table.shared()?, Which::Keys(keys.into()));
             restored += revive::with_what_fell(deletion, Lot { table, which, twice: Twice::Last, by_cascade: None })?;
         }
         Ok(restored)

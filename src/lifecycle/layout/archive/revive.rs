@@ -7,6 +7,7 @@ use std::rc::Rc;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+use super::awaited::awaiting;
 use super::orphans;
 use super::parts::by_index;
 use crate::backend::ident::ident;
@@ -28,7 +29,7 @@ use crate::table::{Bin, Column, ForeignKey, OnDelete, Table, by_oid};
 #[derive(Clone)]
 pub enum Which {
     All,
-    Keys(Vec<Key>),
+    Keys(Rc<[Key]>),
 }
 
 /// Which tombstones of a record that the deletion took more than once: it was there again in between.
@@ -77,7 +78,7 @@ pub fn with_what_fell(deletion: i64, lot: Lot) -> Result<u64> {
                     fallen = fallen.into_iter().zip(owned).filter_map(|(key, owned)| owned.then_some(key)).collect();
                 }
                 if !fallen.is_empty() {
-                    let (table, which) = (Rc::clone(&child), Which::Keys(fallen));
+                    let (table, which) = (Rc::clone(&child), Which::Keys(fallen.into()));
                     lots.push(Lot { table, which, twice: Twice::Last, by_cascade: Some(by_cascade) });
                 }
             }
@@ -95,7 +96,7 @@ pub fn with_what_fell(deletion: i64, lot: Lot) -> Result<u64> {
 
 /// Brings back these lots; returns how many rows of each came back.
 pub fn all(deletion: i64, lots: &[Lot]) -> Result<Vec<u64>> {
-    returning::scope(|| {
+    let all = || {
         let mut back = vec![0; lots.len()];
         for group in in_order(lots) {
             let members: Vec<&Lot> = group.iter().map(|i| &lots[*i]).collect();
@@ -105,7 +106,8 @@ pub fn all(deletion: i64, lots: &[Lot]) -> Result<Vec<u64>> {
         }
         unlinked::put_back(deletion, lots)?;
         Ok(back)
-    })
+    };
+    returning::scope(|| awaiting(deletion, lots, all))
 }
 
 impl Lot {
@@ -116,7 +118,7 @@ impl Lot {
     /// Without the records `ids`.
     pub fn leave(&mut self, ids: &HashSet<String>) {
         if let Which::Keys(keys) = &mut self.which {
-            keys.retain(|key| !ids.contains(&key.text));
+            *keys = keys.iter().filter(|key| !ids.contains(&key.text)).cloned().collect();
         }
     }
 
