@@ -136,6 +136,12 @@ impl Error {
         self
     }
 
+    /// The hint, where whoever raised the error gave none.
+    pub fn hint_where_none(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
     /// The same code under another message.
     pub fn reworded(mut self, message: impl Into<String>) -> Self {
         self.message = message.into();

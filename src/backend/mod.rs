@@ -27,4 +27,5 @@ pub mod subtransaction;
 pub mod text_array;
 pub mod timeout;
 pub mod transaction;
+mod unread;
 pub mod wal;

@@ -2,7 +2,7 @@
 //! to be a read, which writes WAL and forbids a standby.
 
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
 use std::ptr;
 
@@ -254,6 +254,14 @@ impl Statement {
         })
     }
 
+    pub(super) fn sql(&self) -> &CStr {
+        &self.sql
+    }
+
+    pub(super) fn argument_types(&self) -> &[pg_sys::Oid] {
+        &self.arguments
+    }
+
     fn values_and_nulls(&self, arguments: &[DatumWithOid]) -> (Vec<pg_sys::Datum>, Vec<core::ffi::c_char>) {
         debug_assert_eq!(arguments.len(), self.arguments.len());
         let value_and_null = |argument: &DatumWithOid| match argument.datum() {
@@ -264,7 +272,7 @@ impl Statement {
     }
 
     /// The same as the executor takes them.
-    fn parameters(&self, arguments: &[DatumWithOid]) -> pg_sys::ParamListInfo {
+    pub(super) fn parameters(&self, arguments: &[DatumWithOid]) -> pg_sys::ParamListInfo {
         let (values, nulls) = self.values_and_nulls(arguments);
         // SAFETY: the list has room for as many.
         unsafe {

@@ -133,7 +133,7 @@ INSERT INTO tenant_note SELECT i, CASE WHEN i < 6 THEN 'regress_reader' ELSE 're
 SELECT tombstone.manage('tenant_note', redact => '{"body": ""}');
 -- To each tenant its own, and tombstones to nobody.
 CREATE POLICY tenants ON tenant_note USING (tenant = current_user);
-CREATE POLICY the_living ON tenant_note AS RESTRICTIVE USING (deleted_at IS NULL);
+CREATE POLICY the_living ON tenant_note AS RESTRICTIVE FOR SELECT USING (deleted_at IS NULL);
 ALTER TABLE tenant_note ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, UPDATE, DELETE ON tenant_note TO regress_writer;
 GRANT SELECT ON tenant_note TO regress_reader;

@@ -11,7 +11,7 @@ use super::awaited::awaiting;
 use super::orphans;
 use super::parts::by_index;
 use crate::backend::ident::ident;
-use crate::backend::identity::may_insert;
+use crate::backend::identity::{may_insert, row_security_binds};
 use crate::backend::query::Statement;
 use crate::backend::stash::{self, Stash};
 use crate::error::{Error, Result};
@@ -229,8 +229,9 @@ impl Returning<'_> {
         self.lots.iter().map(|(_, stash)| stash.rows()).sum()
     }
 
-    /// Writes the rows again as they were, where a trigger that fires after ours has changed them.
-    fn set_right(&self) -> Result<()> {
+    /// Writes the rows again as they were, where a trigger that fires after ours has changed them. Not where row security has been
+    /// asked, about the rows as changed: its answer is no answer about these.
+    fn set_right(&self, is_checked: bool) -> Result<()> {
         let table = self.table;
         let key: Vec<&Column> = table.id.iter().chain(&table.version).collect();
         let is_key = |column: &Column| key.iter().any(|one| one.name == column.name);
@@ -252,7 +253,10 @@ impl Returning<'_> {
             let named = [(name, stash)];
             if !set.is_empty() {
                 let write = || table.as_owner_firing(|| stash::run(&write, &named));
-                withholding(&[table], || returning::keeping(write))?;
+                let written = withholding(&[table], || returning::keeping(write))?;
+                if is_checked && written > 0 {
+                    return Err(unchecked(table, written));
+                }
             }
             let missing = table.as_owner(|| stash::run(&missing, &named))?;
             if missing > 0 {
@@ -291,7 +295,7 @@ fn together(deletion: i64, lots: &[&Lot]) -> Result<Vec<u64>> {
             return Err(cancelled(table.table, table.rows() - passed));
         }
         if had_later_trigger {
-            table.set_right()?;
+            table.set_right(!fell && row_security_binds(table.table.oid))?;
         }
     }
     for (i, stash) in stashes() {
@@ -345,6 +349,17 @@ fn changed(table: &Table, rows: u64) -> Error {
     Error::not_ready(rows)
         .detail(format!("A trigger that fires before INSERT, and after {RETURN_TRIGGER}, changes what comes back: {names}."))
         .hint(format!("ALTER TRIGGER … ON {} RENAME TO …; triggers fire in the order of their names.", table.title()))
+}
+
+/// 42501: the rows are back, and row security was asked about others.
+fn unchecked(table: &Table, rows: u64) -> Error {
+    let changed = changed(table, rows);
+    Error::denied(format!("row security cannot be asked about what comes back into table {}", table.title()))
+        .detail(changed.summary())
+        .hint(format!(
+            "Restore as a role that row security does not bind; or ALTER TRIGGER … ON {} RENAME TO ….",
+            table.title()
+        ))
 }
 
 /// 55000: the rows are on their way, and do not arrive.

@@ -3,9 +3,10 @@
 mod follow;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::due::{Due, counts_from, target};
 use super::sql::joined;
@@ -16,6 +17,7 @@ use crate::backend::owned::Owned;
 use crate::backend::query::Statement;
 use crate::backend::spool::Spool;
 use crate::backend::stamp::stamp_argument;
+use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
 use crate::lifecycle::rows::{Clause, Rows};
 use crate::lifecycle::rule::{Action, Rule};
@@ -29,35 +31,24 @@ pub struct InPlace<'a> {
 
 impl Doors for InPlace<'_> {
     fn soft_delete(&self, rows: &Rows) -> Result<u64> {
-        let table = self.table;
-        let statement = table.statement(Purpose("soft_delete", rows.name(), 0), || {
-            let Clause { from, condition, types, .. } = rows.clause(table);
-            let (target, column) = (table.sql(), self.deleted_at.sql());
-            let not_blank = blank_already(table, rows).map_or(String::new(), |blank| format!(" AND NOT ({blank})"));
-            let sql = format!(
-                "UPDATE {target} AS t SET {column} = pg_catalog.now(){} WHERE {condition} AND t.{column} IS NULL{not_blank}",
-                joined(" FROM", &from)
-            );
-            (sql, types)
-        });
-        statement.execute(&rows.arguments(table))
+        self.soft_delete_statement(rows).execute(&rows.arguments(self.table))
     }
 
-    /// Row security that hides tombstones (a policy `deleted_at IS NULL`) would refuse the very row this writes. So where row
-    /// security binds the caller, it decides which rows the caller may see and update; the write itself is the owner's.
+    /// A policy FOR SELECT that hides tombstones (`deleted_at IS NULL`) would refuse the very row this writes. So where row security
+    /// binds the caller, it first chooses and locks the rows, as for any UPDATE. Then they are written as by an UPDATE that reads no
+    /// column: of that the policies FOR UPDATE are asked, with their WITH CHECK, and those FOR SELECT are not.
     fn soft_delete_as_caller(&self, rows: &Rows) -> Result<u64> {
         let table = self.table;
         if !row_security_binds(table.oid) {
             return self.soft_delete(rows);
         }
-        self.require_update_of_deleted_at()?;
         let find = || self.find(rows, Lock::Update);
         let live = |found: Vec<Found>| found.into_iter().filter(|row| row.standing == Standing::Live).count();
         let visible = live(find()?);
         if visible == 0 {
             return Ok(0);
         }
-        // The owner's write cannot tell rows apart that share a key, as where the id is unique only with the partition key.
+        // The write cannot tell rows apart that share a key, as where the id is unique only with the partition key.
         if visible < live(table.as_owner(find)?) {
             return Err(Error::denied(format!(
                 "row security hides a part of what was to be deleted from table {}",
@@ -66,7 +57,8 @@ impl Doors for InPlace<'_> {
             .detail("Rows that share an id are deleted together, or not at all.")
             .hint("Name an id that is unique by itself."));
         }
-        table.as_owner(|| self.soft_delete(rows))
+        let write = || self.soft_delete_statement(rows).execute_unread(&rows.arguments(table));
+        reworded(write, |error| self.with_hint_of_rights(error))?
     }
 
     fn restore(&self, rows: &Rows, fallen: Fallen) -> Result<u64> {
@@ -181,22 +173,30 @@ impl Upkeep for InPlace<'_> {
     }
 }
 
-thread_local! {
-    static MAY_UPDATE: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT pg_catalog.has_column_privilege($1, $2, 'UPDATE')", [pg_sys::OIDOID, pg_sys::TEXTOID],
-    )));
-}
-
 impl InPlace<'_> {
-    fn require_update_of_deleted_at(&self) -> Result<()> {
-        let (table, name) = (self.table, &self.deleted_at.name);
-        let arguments = [DatumWithOid::from(table.oid), DatumWithOid::from(name.as_str())];
-        let may = MAY_UPDATE.with(|statement| statement.rows(&arguments, |row| Ok(row.get::<bool>(1)?.unwrap_or_default())))?;
-        if may.into_iter().all(|may| may) {
-            return Ok(());
+    fn soft_delete_statement(&self, rows: &Rows) -> Rc<Statement> {
+        let table = self.table;
+        table.statement(Purpose("soft_delete", rows.name(), 0), || {
+            let Clause { from, condition, types, .. } = rows.clause(table);
+            let (target, column) = (table.sql(), self.deleted_at.sql());
+            let not_blank = blank_already(table, rows).map_or(String::new(), |blank| format!(" AND NOT ({blank})"));
+            let sql = format!(
+                "UPDATE {target} AS t SET {column} = pg_catalog.now(){} WHERE {condition} AND t.{column} IS NULL{not_blank}",
+                joined(" FROM", &from)
+            );
+            (sql, types)
+        })
+    }
+
+    /// A refusal that Postgres leaves without a hint, and what to look for.
+    fn with_hint_of_rights(&self, error: Error) -> Error {
+        if error.code() != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE {
+            return error;
         }
-        Err(Error::denied(format!("permission denied for column {name} of table {}", table.title()))
-            .hint("Deleting a record takes the UPDATE privilege on that column."))
+        error.hint_where_none(format!(
+            "A soft delete updates column {}: it takes the privilege to, and every UPDATE policy's WITH CHECK has to allow it; where a policy has none, its USING. Make a policy that only hides tombstones FOR SELECT.",
+            self.deleted_at.name
+        ))
     }
 
     fn by<'d>(&'d self, rule: &'d Rule) -> Due<'d> {
