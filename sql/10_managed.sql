@@ -21,8 +21,8 @@ CREATE TABLE tombstone.managed (
     redact          jsonb    NOT NULL CHECK (jsonb_typeof(redact) = 'object'),
     kind            text,
     owners          text,
-    retention       interval CHECK (retention > interval '0' OR retention = interval '0' AND layout = 'archive'),
-    expire_after    interval CHECK (expire_after > interval '0'),
+    retention       interval CHECK (retention >= interval '0'),
+    expire_after    interval CHECK (expire_after >= interval '0'),
     expire_from     text,
     events          text     NOT NULL CHECK (events IN ('delete', 'all')),
     notify          text     NOT NULL CHECK (notify IN ('record', 'batch', 'none')),
@@ -53,8 +53,8 @@ COMMENT ON COLUMN tombstone.managed.deleted_at IS 'Layout in_place: the timestam
 COMMENT ON COLUMN tombstone.managed.redact IS 'Columns blanked by a soft delete, with the values they get. What redaction blanks is gone: no restore brings it back.';
 COMMENT ON COLUMN tombstone.managed.kind IS 'SQL expression over the row: the kind named in events.';
 COMMENT ON COLUMN tombstone.managed.owners IS 'SQL expression over the row: the role, or roles, that own the record.';
-COMMENT ON COLUMN tombstone.managed.retention IS 'How long a tombstone stays; NULL: for ever.';
-COMMENT ON COLUMN tombstone.managed.expire_after IS 'Age at which a live record is soft-deleted; NULL: never.';
+COMMENT ON COLUMN tombstone.managed.retention IS 'How long a tombstone stays; NULL: for ever; 0: not at all.';
+COMMENT ON COLUMN tombstone.managed.expire_after IS 'Age at which a live record is soft-deleted; NULL: never; 0: at the moment that expire_from says.';
 COMMENT ON COLUMN tombstone.managed.expire_from IS 'SQL expression over the row: the moment its age counts from.';
 COMMENT ON COLUMN tombstone.managed.events IS 'Which changes become events: delete, or all.';
 COMMENT ON COLUMN tombstone.managed.notify IS 'How events are announced: one NOTIFY a record, one a batch, or none.';
@@ -115,8 +115,8 @@ COMMENT ON COLUMN tombstone.tables.deleted_at IS 'Layout in_place: the column th
 COMMENT ON COLUMN tombstone.tables.redact IS 'What a soft delete blanks, and with what.';
 COMMENT ON COLUMN tombstone.tables.kind IS 'Expression: the kind named in events.';
 COMMENT ON COLUMN tombstone.tables.owners IS 'Expression: the roles that own a record.';
-COMMENT ON COLUMN tombstone.tables.retention IS 'How long a tombstone stays; NULL: for ever.';
-COMMENT ON COLUMN tombstone.tables.expire_after IS 'Age at which a live record is soft-deleted; NULL: never.';
+COMMENT ON COLUMN tombstone.tables.retention IS 'How long a tombstone stays; NULL: for ever; 0: not at all.';
+COMMENT ON COLUMN tombstone.tables.expire_after IS 'Age at which a live record is soft-deleted; NULL: never; 0: at the moment that expire_from says.';
 COMMENT ON COLUMN tombstone.tables.expire_from IS 'Expression: the moment its age counts from.';
 COMMENT ON COLUMN tombstone.tables.events IS 'Which changes become events.';
 COMMENT ON COLUMN tombstone.tables.notify IS 'How events are announced.';

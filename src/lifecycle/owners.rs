@@ -4,6 +4,7 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+use super::layout::alias_beside;
 use super::rows::{key_equals, keys_from};
 use crate::backend::identity::{caller, has_privileges_of};
 use crate::error::{Error, Result};
@@ -47,8 +48,8 @@ pub fn owned_of(table: &Table, keys: &[Key], deletion: Option<i64>) -> Result<Ve
     let statement = table.statement(Purpose("owned", of, 0), || {
         let latest = table.version.as_ref().map_or(String::new(), |version| format!(" ORDER BY {} DESC", version.sql()));
         let mut types: Vec<pg_sys::Oid> = table.id.iter().map(|column| column.type_of.array()).collect();
-        // The table is known by its own name in here, which must not be that of our keys.
-        let k = if table.alias() == "\"k\"" { "keys" } else { "k" };
+        let alias = table.alias_in(owners);
+        let k = alias_beside(&alias);
         let keys = keys_from(k, types.len());
         types.push(pg_sys::OIDOID);
         let caller = types.len();
@@ -56,26 +57,26 @@ pub fn owned_of(table: &Table, keys: &[Key], deletion: Option<i64>) -> Result<Ve
             "EXISTS (SELECT FROM pg_catalog.pg_roles o
                      WHERE o.rolname = ANY (r.owners) AND pg_catalog.pg_has_role(${caller}, o.oid, 'USAGE'))"
         );
-        let same = key_equals(table, &table.alias(), |i| format!("{k}.c{i}"));
+        let same = key_equals(table, &alias, |i| format!("{k}.c{i}"));
         let from = |rows: &str, more: &str, order: &str| {
             format!("(SELECT {is_callers} FROM (SELECT ARRAY[({owners}\n)]::pg_catalog.text[] AS owners FROM {rows} WHERE {same}{more}{order} LIMIT 1) r)")
         };
-        let live = from(&table.sql(), "", &latest);
+        let live = from(&format!("{} AS {alias}", table.sql()), "", &latest);
         // What is not in the table is not therefore everybody's.
         let sources = match (table.bin(), deletion) {
             (None, _) => vec![live],
             (Some(bin), None) => {
-                let order = format!(" ORDER BY {0}.{1} DESC, {0}.ctid DESC", table.alias(), bin.own.deletion.sql());
-                vec![live, from(&format!("{} AS {}", bin.sql(), table.alias()), "", &order)]
+                let order = format!(" ORDER BY {alias}.{} DESC, {alias}.ctid DESC", bin.own.deletion.sql());
+                vec![live, from(&format!("{} AS {alias}", bin.sql()), "", &order)]
             }
             (Some(bin), Some(_)) => {
                 types.push(pg_sys::INT8OID);
-                let more = format!(" AND {}.{} OPERATOR(pg_catalog.=) ${}", table.alias(), bin.own.deletion.sql(), types.len());
-                let first = format!(" ORDER BY {}.ctid", table.alias());
-                vec![from(&format!("{} AS {}", bin.sql(), table.alias()), &more, &first)]
+                let more = format!(" AND {alias}.{} OPERATOR(pg_catalog.=) ${}", bin.own.deletion.sql(), types.len());
+                let first = format!(" ORDER BY {alias}.ctid");
+                vec![from(&format!("{} AS {alias}", bin.sql()), &more, &first)]
             }
         };
-        // The expression sees the table under its own name, and nothing of ours that its columns could be confused with.
+        // The expression sees the row by the name it has for it, and nothing of ours that its columns could be confused with.
         let sql = format!(
             "SELECT COALESCE({}, true) FROM {keys} ORDER BY {k}.n",
             sources.join(", "),

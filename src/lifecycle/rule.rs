@@ -5,6 +5,7 @@ use pgrx::datum::Interval;
 
 use crate::log::account::Cause;
 use crate::table::Terms;
+use crate::table::options::is_nothing;
 
 /// What becomes of records that are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +65,7 @@ impl Rule {
             Action::Expire => (terms.expire_after, terms.expire_from.clone()),
             Action::Purge => (terms.retention, None),
         };
-        let keeps_nothing = terms.retention.is_some_and(|retention| retention.as_micros() == 0);
+        let keeps_nothing = terms.retention.as_ref().is_some_and(is_nothing);
         after.map(|after| Rule { action, after, from, keeps_nothing })
     }
 }

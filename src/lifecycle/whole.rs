@@ -42,11 +42,11 @@ pub fn each_entry(
     Ok(rows)
 }
 
-/// Kind, version and key of the relation's own rows, which are known by the managed table's name in the kind's expression.
+/// Kind, version and key of the relation's own rows, which go by the name that the kind's expression has for them.
 fn rows_of(table: &Table, relation: pg_sys::Oid) -> String {
-    let alias = table.alias();
+    let (kind, alias) = table.kind_sql();
     let version = table.version.as_ref().map_or("NULL".to_string(), |version| format!("{alias}.{}", version.sql()));
     let key = table.id.iter().map(|column| format!("{alias}.{}", column.sql())).collect::<Vec<_>>().join(", ");
     let (schema, name) = name_of(relation);
-    format!("SELECT {}, {version}::pg_catalog.int8, {key} FROM ONLY {} AS {alias}", table.kind_sql(), qualified(&schema, &name))
+    format!("SELECT {kind}, {version}::pg_catalog.int8, {key} FROM ONLY {} AS {alias}", qualified(&schema, &name))
 }

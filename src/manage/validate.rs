@@ -33,8 +33,8 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
     options::one_of("notify", &options.notify, &Announce::words()).map_err(Error::invalid)?;
     channel(&options.channel)?;
-    retention(&options)?;
-    positive("expire_after", options.expire_after)?;
+    not_negative("retention", options.retention, "NULL means for ever, and 0 that no tombstone is kept.")?;
+    not_negative("expire_after", options.expire_after, "NULL means never, and 0 at the moment that expire_from says.")?;
     positive("event_retention", options.event_retention)?;
     if let Some(..0) = options.max_purge {
         return Err(Error::invalid("option max_purge must not be negative").hint("NULL means no limit; 0 takes nothing."));
@@ -315,10 +315,12 @@ fn channel(name: &str) -> Result<()> {
     Err(Error::invalid("option channel must be a name of 1 to 63 bytes"))
 }
 
-/// Of a table with an archive it may be nothing: no tombstone is kept, and what expires goes past the bin.
-fn retention(options: &Options) -> Result<()> {
-    let is_nothing = options.retention.is_some_and(|retention| retention.as_micros() == 0);
-    if is_nothing && options.layout.as_deref() == Some(ARCHIVE) { Ok(()) } else { positive("retention", options.retention) }
+fn not_negative(option: &str, interval: Option<Interval>, hint: &str) -> Result<()> {
+    let Some(interval) = interval else { return Ok(()) };
+    if options::is_nothing(&interval) || options::is_positive(interval.months(), interval.days(), interval.micros()) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("option {option} must be 0 or longer")).hint(hint))
 }
 
 fn positive(option: &str, interval: Option<Interval>) -> Result<()> {
@@ -326,10 +328,7 @@ fn positive(option: &str, interval: Option<Interval>) -> Result<()> {
     if options::is_positive(interval.months(), interval.days(), interval.micros()) {
         return Ok(());
     }
-    Err(Error::invalid(format!("option {option} must be longer than nothing")).hint(match option {
-        "expire_after" => "NULL means that records never expire.",
-        _ => "NULL means for ever.",
-    }))
+    Err(Error::invalid(format!("option {option} must be longer than nothing")).hint("NULL means for ever."))
 }
 
 fn expressions(relation: &Relation, options: &Options) -> Result<()> {
@@ -369,7 +368,7 @@ fn of_columns_alone(relation: &Relation, kind: &str) -> Result<()> {
             .detail("Postgres computes it after the trigger has seen the row.")
             .hint("Name what it is computed from."));
     }
-    let alias = ident(&relation.name);
+    let alias = options::alias_in(kind, &relation.name);
     let sql = format!(
         "SELECT (\n{kind}\n) FROM pg_catalog.unnest(NULL::{}[]) AS {alias}",
         qualified(&relation.schema, &relation.name)
@@ -393,7 +392,7 @@ use pg_sys::Oid;
 
 /// Parses `text` as an expression over a row of `relation`, with the owner's rights; returns its type.
 fn expression(relation: &Relation, option: &str, text: &str) -> Result<Oid> {
-    let table = qualified(&relation.schema, &relation.name);
+    let table = format!("{} AS {}", qualified(&relation.schema, &relation.name), options::alias_in(text, &relation.name));
     // In WHERE, Postgres itself refuses what is no function of one row: aggregates, window functions, sets.
     let sql = format!("SELECT (\n{text}\n) FROM {table} WHERE (\n{text}\n) IS NULL LIMIT 0");
     let parsed = rehearse(|| {

@@ -244,6 +244,7 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         channel: Rc::from(options.channel.as_str()),
         truncate: options.truncate()?,
         logs_maintenance: options.purge_events == PURGE_EVENTS[0],
+        is_referred_to: foreign_key::refers_to(oid)?,
         children,
         parents,
         references,

@@ -42,6 +42,7 @@ pub const PAIRS: &str = "
     JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace";
 
 own_statements! {
+    REFERS_TO(OID) = "SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = $1 LIMIT 1";
     OF(OID) = format!(
         "SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid, c.confdeltype::pg_catalog.text,
                 pg_catalog.array_agg(ca.attname::pg_catalog.text ORDER BY k.n),
@@ -56,6 +57,11 @@ own_statements! {
          GROUP BY c.oid, c.conname, c.conrelid, c.confrelid, c.confdeltype
          ORDER BY c.conname"
     );
+}
+
+/// Whether a foreign key refers to `relation`, of whichever table.
+pub fn refers_to(relation: pg_sys::Oid) -> Result<bool> {
+    REFERS_TO.any(&[relation.into()])
 }
 
 /// The foreign keys at either end of which `relation` stands, both ends managed.

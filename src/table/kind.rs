@@ -40,21 +40,24 @@ impl Table {
     pub fn kinds_of(&self, row_type: pg_sys::Oid, rows: pgrx::datum::DatumWithOid) -> Result<Vec<Option<String>>> {
         let Kind::Expression(expression) = &self.kind else { return Ok(Vec::new()) };
         let statement = self.statement(Purpose("kinds", "rows", row_type.to_u32()), || {
-            // The expression sees the table under its own name.
-            let sql = format!("SELECT ({expression}\n)::pg_catalog.text FROM pg_catalog.unnest($1) AS {}", self.alias());
+            let row = self.alias_in(expression);
+            let sql = format!("SELECT ({expression}\n)::pg_catalog.text FROM pg_catalog.unnest($1) AS {row}");
             // SAFETY: a catalog look-up.
             (sql, vec![unsafe { pg_sys::get_array_type(row_type) }])
         });
         self.evaluating(|| statement.rows(&[rows], |row| Ok(row.get::<String>(1)?)))
     }
 
-    /// The kind as SQL over a row of this table known by its own name; NULL where it has none.
-    pub fn kind_sql(&self) -> String {
-        match &self.kind {
+    /// The kind as SQL over a row of this table, NULL where it has none; and what it calls that row.
+    pub fn kind_sql(&self) -> (String, String) {
+        let kind = match &self.kind {
             Kind::None => "NULL::pg_catalog.text".to_string(),
             Kind::Constant(constant) => format!("{}::pg_catalog.text", crate::backend::ident::literal(constant)),
             Kind::Column(column) => format!("{}::pg_catalog.text", ident(&column.name)),
-            Kind::Expression(expression) => format!("({expression}\n)::pg_catalog.text"),
-        }
+            Kind::Expression(expression) => {
+                return (format!("({expression}\n)::pg_catalog.text"), self.alias_in(expression));
+            }
+        };
+        (kind, self.alias())
     }
 }

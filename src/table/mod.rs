@@ -100,6 +100,8 @@ pub struct Table {
     pub truncate: Truncate,
     /// Whether what maintenance purges is logged record by record.
     pub logs_maintenance: bool,
+    /// Whether any foreign key refers to this table, of a managed one or not.
+    pub is_referred_to: bool,
     /// Foreign keys of other managed tables that refer to this one.
     pub children: Vec<ForeignKey>,
     /// Foreign keys of this table that refer to other managed ones.
@@ -128,6 +130,11 @@ impl Table {
     /// The name without its schema, for SQL: what qualifies its columns where the table has no alias.
     pub fn alias(&self) -> String {
         ident(&self.name)
+    }
+
+    /// What `expression`, an option of the table, calls the row that it is over, as SQL.
+    pub fn alias_in(&self, expression: &str) -> String {
+        options::alias_in(expression, &self.name)
     }
 
     /// The name, for messages: as a person would write it.

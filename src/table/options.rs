@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::option_field::{Carrier, Field, count, interval, json, names, retention, text, word};
 use super::{Announce, Truncate};
+use crate::backend::ident::ident;
 use crate::backend::own_table::OwnRow;
 use crate::error::{Error, Result};
 
@@ -22,6 +23,8 @@ pub const ARCHIVE: &str = "archive";
 const ALL_EVENTS: &str = "all";
 /// What the option `purge_events` may say; the first is its default.
 pub const PURGE_EVENTS: [&str; 2] = ["record", "none"];
+/// What an expression may call the row that it is over, whatever its table is called.
+const THIS: &str = "this";
 /// What the type of a column says besides where it is never NULL.
 const NOT_NULL: &str = " NOT NULL";
 
@@ -179,6 +182,11 @@ pub fn one_of(option: &str, value: &str, allowed: &[&str]) -> core::result::Resu
     Err(format!("option {option} must be one of {}, not \"{value}\"", allowed.join(", ")))
 }
 
+/// Whether a retention or age is '0': at once.
+pub fn is_nothing(interval: &Interval) -> bool {
+    (interval.months(), interval.days(), interval.micros()) == (0, 0, 0)
+}
+
 /// Whether a retention or age of `months`, `days` and `microseconds` is longer than nothing, months counted as 30 days.
 pub fn is_positive(months: i32, days: i32, microseconds: i64) -> bool {
     let days = i128::from(months) * 30 + i128::from(days);
@@ -197,12 +205,23 @@ pub fn redact_text(value: &Value, kind: pg_sys::Oid) -> Option<String> {
 
 /// Whether the word `name` occurs in an expression, in whatever case.
 pub fn names_column(expression: &str, name: &str) -> bool {
+    after_word(expression, name, |_| true)
+}
+
+/// What an expression calls the row that it is over, as SQL: `this`, if it says so (`this.id`), or the name of its table. Unlike
+/// that name, `this` survives the table's renaming.
+pub fn alias_in(expression: &str, table: &str) -> String {
+    let qualifies = |rest: &str| rest.trim_start().starts_with('.');
+    ident(if after_word(expression, THIS, qualifies) { THIS } else { table })
+}
+
+/// Whether the word `name` occurs in an expression, in whatever case, and what comes after it `fits`.
+fn after_word(expression: &str, name: &str, fits: impl Fn(&str) -> bool) -> bool {
     let of_a_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let (expression, name) = (expression.to_lowercase(), name.to_lowercase());
     expression.match_indices(&name).any(|(at, _)| {
-        let before = expression[..at].chars().next_back();
-        let after = expression[at + name.len()..].chars().next();
-        !before.is_some_and(of_a_word) && !after.is_some_and(of_a_word)
+        let (before, rest) = (expression[..at].chars().next_back(), &expression[at + name.len()..]);
+        !before.is_some_and(of_a_word) && !rest.chars().next().is_some_and(of_a_word) && fits(rest)
     })
 }
 
@@ -241,5 +260,13 @@ mod tests {
         assert!(names_column("upper(Kind)", "kind"));
         assert!(names_column("t.\"kind\"", "kind"));
         assert!(!names_column("kinds || a_kind || mankind", "kind"));
+    }
+
+    #[test]
+    fn an_expression_may_call_its_row_this() {
+        assert_eq!(alias_in("(SELECT max(at) FROM chat.message m WHERE m.channel = This.id)", "channel"), "\"this\"");
+        assert_eq!(alias_in("born(this . *)", "channel"), "\"this\"");
+        assert_eq!(alias_in("channel.at", "channel"), "\"channel\"");
+        assert_eq!(alias_in("'all of this' || this_one.at", "channel"), "\"channel\"");
     }
 }

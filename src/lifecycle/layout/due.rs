@@ -11,7 +11,7 @@ use crate::backend::spool::Spool;
 use crate::backend::stamp::stamp_argument;
 use crate::error::Result;
 use crate::lifecycle::rows::{key_equals, keys_from};
-use crate::lifecycle::rule::Rule;
+use crate::lifecycle::rule::{Action, Rule};
 use crate::table::key::{Key, columns_of};
 use crate::table::{Purpose, Table};
 
@@ -19,7 +19,7 @@ use crate::table::{Purpose, Table};
 pub struct Due<'a> {
     pub table: &'a Table,
     pub rule: &'a Rule,
-    /// What follows FROM, and the alias in it. The rule's expression knows the table by its own name.
+    /// What follows FROM, and the alias in it: what the rule's expression calls a row.
     pub target: String,
     pub alias: String,
     /// What a row must be besides old enough.
@@ -169,8 +169,19 @@ pub fn counts_from(rule: &Rule, otherwise: impl FnOnce() -> String) -> String {
     }
 }
 
-/// The table, under its own name. Tables that inherit from it are none of ours: our triggers do not see their rows.
-pub fn target(table: &Table) -> String {
+/// The table, by the name that the rule's expression has for its rows. Tables that inherit from it are none of ours: our triggers do not see their rows.
+pub fn target(table: &Table, alias: &str) -> String {
     let only = if table.is_partitioned { "" } else { "ONLY " };
-    format!("{only}{} AS {}", table.sql(), table.alias())
+    format!("{only}{} AS {alias}", table.sql())
+}
+
+/// What the rule's expression calls a row, as SQL.
+pub fn alias(table: &Table, rule: &Rule) -> String {
+    rule.from.as_deref().map_or_else(|| table.alias(), |from| table.alias_in(from))
+}
+
+/// Whether what expires is purged at once, and leaves no tombstone. Where a foreign key refers to the table it does: the tombstone
+/// comes first, and children are kept for as long as their own table says.
+pub fn skips_tombstones(table: &Table, rule: &Rule) -> bool {
+    rule.action == Action::Expire && rule.keeps_nothing && !table.is_referred_to
 }

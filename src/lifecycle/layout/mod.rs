@@ -22,6 +22,8 @@ use crate::lifecycle::rule::Rule;
 use crate::table::key::Key;
 use crate::table::{ForeignKey, Table, Tombstones};
 
+pub use sql::alias_beside;
+
 use archive::Archive;
 use in_place::InPlace;
 

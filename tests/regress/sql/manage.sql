@@ -210,15 +210,15 @@ SELECT tombstone.manage('thing', 'in_place', redact => '{"code": null}');
 \echo :SQLSTATE
 
 -- intervals
-SELECT tombstone.manage('thing', 'in_place', retention => '0');
-\echo :SQLSTATE
 SELECT tombstone.manage('thing', 'in_place', retention => '-1 day');
 \echo :SQLSTATE
 SELECT tombstone.manage('thing', 'in_place', retention => '1 month -30 days');
 \echo :SQLSTATE
 SELECT tombstone.manage('thing', 'in_place', event_retention => '0');
 \echo :SQLSTATE
-SELECT tombstone.manage('thing', 'in_place', expire_after => '0', expire_from => 'touched_at');
+SELECT tombstone.manage('thing', 'in_place', expire_after => '-1 day', expire_from => 'touched_at');
+\echo :SQLSTATE
+SELECT tombstone.manage('thing', 'in_place', expire_after => '0');
 \echo :SQLSTATE
 SELECT tombstone.manage('thing', 'in_place', expire_after => '1 day');
 \echo :SQLSTATE

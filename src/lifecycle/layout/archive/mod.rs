@@ -15,7 +15,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
 use self::revive::{Lot, Twice, Which};
-use super::due::{Due, counts_from, target};
+use super::due::{self, Due, counts_from, skips_tombstones, target};
 use super::sql::joined;
 use super::{Doors, DueRow, Fallen, Found, Lock, Standing, Summary, Upkeep, hard};
 use crate::backend::identity::{may_delete, may_insert, may_update, row_security_binds};
@@ -228,18 +228,17 @@ impl Upkeep for Archive<'_> {
         self.by(rule).lock(rows)
     }
 
-    /// A record that expires where no tombstone is kept goes past the bin: it would be purged from there next.
     fn take_due(&self, rule: &Rule, rows: &[DueRow]) -> Result<u64> {
         let take = || self.by(rule).take(rows);
-        if rule.action == Action::Expire && rule.keeps_nothing { hard::meaning(take) } else { take() }
+        if skips_tombstones(self.table, rule) { hard::meaning(take) } else { take() }
     }
 }
 
 impl Archive<'_> {
     fn by<'d>(&'d self, rule: &'d Rule) -> Due<'d> {
-        let (table, alias) = (self.table, self.table.alias());
+        let (table, alias) = (self.table, due::alias(self.table, rule));
         let (target, deletion) = match rule.action {
-            Action::Expire => (target(table), None),
+            Action::Expire => (target(table, &alias), None),
             Action::Purge => (format!("{} AS {alias}", self.bin.sql()), Some(self.bin.own.deletion.sql())),
         };
         let counts_from = counts_from(rule, || format!("{alias}.{}", self.bin.own.deleted_at.sql()));

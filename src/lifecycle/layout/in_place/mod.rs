@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-use super::due::{Due, counts_from, target};
+use super::due::{self, Due, counts_from, skips_tombstones, target};
 use super::sql::joined;
 use super::{Doors, DueRow, Fallen, Found, Lock, Standing, Summary, Upkeep};
 use crate::backend::ident::literal;
@@ -200,16 +200,16 @@ impl InPlace<'_> {
     }
 
     fn by<'d>(&'d self, rule: &'d Rule) -> Due<'d> {
-        let (table, alias, column) = (self.table, self.table.alias(), self.deleted_at.sql());
-        let stamp = format!("{alias}.{column}");
-        let (condition, take) = match rule.action {
-            Action::Expire => {
-                (Some(table.is_live(&alias)), format!("UPDATE {} SET {column} = pg_catalog.now()", target(table)))
-            }
-            Action::Purge => (None, format!("DELETE FROM {}", target(table))),
+        let (table, alias, column) = (self.table, due::alias(self.table, rule), self.deleted_at.sql());
+        let (target, stamp) = (target(table, &alias), format!("{alias}.{column}"));
+        let condition = (rule.action == Action::Expire).then(|| table.is_live(&alias));
+        let take = if rule.action == Action::Purge || skips_tombstones(table, rule) {
+            format!("DELETE FROM {target}")
+        } else {
+            format!("UPDATE {target} SET {column} = pg_catalog.now()")
         };
         let counts_from = counts_from(rule, || stamp);
-        Due { table, rule, target: target(table), alias, condition, counts_from, deletion: None, take }
+        Due { table, rule, target, alias, condition, counts_from, deletion: None, take }
     }
 }
 
