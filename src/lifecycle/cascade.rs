@@ -185,7 +185,7 @@ fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Ref
         } else {
             "A live record refers to it.".to_string()
         })
-        .hint("Delete the children first, or declare the foreign key ON DELETE CASCADE.")),
+        .hint("Delete the children first, declare the foreign key ON DELETE CASCADE, or say so in the children's option on_delete.")),
     }
 }
 

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
 use serde_json::{Map, Value};
 
-use super::{bin, tree, triggers, validate};
+use super::{bin, on_delete, tree, triggers, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
 use crate::backend::invalidation;
@@ -42,6 +42,7 @@ fn manage(
     max_purge: Option<i64>,
     truncate: Option<String>,
     purge_events: Option<String>,
+    on_delete: Option<AnyElement>,
     tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
@@ -52,7 +53,7 @@ fn manage(
             id: id.map(names).transpose()?,
             version: version.map(text),
             deleted_at: deleted_at.map(text),
-            redact: redact.map(jsonb).transpose()?.unwrap_or(defaults.redact),
+            redact: redact.map(|redact| jsonb("redact", redact)).transpose()?.unwrap_or(defaults.redact),
             kind,
             owners,
             retention,
@@ -65,6 +66,7 @@ fn manage(
             max_purge,
             truncate,
             purge_events: purge_events.unwrap_or(defaults.purge_events),
+            on_delete: on_delete.map(|said| jsonb("on_delete", said)).transpose()?.unwrap_or(defaults.on_delete),
         };
         begin(relation, given, tree.unwrap_or(false))
     };
@@ -99,6 +101,7 @@ fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> 
     }
     require_utf8()?;
     let options = validate::complete(&relation, given)?;
+    on_delete::check(&relation, &options)?;
     let archive = match options.layout.as_deref() {
         Some(ARCHIVE) => {
             validate::warn_of_rules(&relation)?;
@@ -143,6 +146,9 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
             return Err(layout_is_converted(&relation));
         }
         let options = validate::complete(&relation, options)?;
+        if option == "on_delete" {
+            on_delete::check(&relation, &options)?;
+        }
         if names_other_rows(&before, &options) {
             refuse_while_tombstones_remain(number, &relation, &before, &option)?;
         }
@@ -210,9 +216,9 @@ fn end_archived(number: i32, relation: &Relation, archive: pg_sys::Oid, options:
 }
 
 /// Read here and not by pgrx, which panics where the nesting is deep.
-fn jsonb(value: AnyElement) -> Result<Map<String, Value>> {
+fn jsonb(option: &str, value: AnyElement) -> Result<Map<String, Value>> {
     // SAFETY: SQL declares the argument as jsonb.
-    json("redact", &unsafe { ColumnType::new(pg_sys::JSONBOID, -1).write_key(value.datum()) })
+    json(option, &unsafe { ColumnType::new(pg_sys::JSONBOID, -1).write_key(value.datum()) })
 }
 
 thread_local! {

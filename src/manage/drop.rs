@@ -1,10 +1,11 @@
 //! DROP TABLE: a table that is gone is managed no longer; one with records on hold stays. DROP COLUMN: its archive follows.
+//! DROP CONSTRAINT: the option that names the foreign key forgets it.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::drift;
+use super::{drift, on_delete};
 use crate::backend::executor;
 use crate::backend::ident::qualified;
 use crate::backend::identity::acting_as;
@@ -75,6 +76,7 @@ fn forget_dropped() -> Result<()> {
     for (table, column) in columns {
         drift::forget_column(table, &column)?;
     }
+    on_delete::forget_dropped()?;
     let Some(tables) = DROPPED.one(&[], |row| row.nullable::<Vec<pg_sys::Oid>>(1))? else {
         return Ok(()); // most commands drop no table
     };

@@ -6,6 +6,7 @@ mod convert;
 mod doors;
 mod drift;
 mod drop;
+mod on_delete;
 mod retype;
 mod tree;
 mod triggers;

@@ -10,7 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
-use super::{drift, tree, validate};
+use super::{drift, on_delete, tree, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::own_table::own_statements;
@@ -282,6 +282,7 @@ fn on_partition() -> Result<(), ErrorReport> {
         if own(c"managed") == pg_sys::InvalidOid || altering::is_ours() {
             return Ok(());
         }
+        on_delete::follow_renamed()?;
         let oid = |row: &SpiHeapTupleData| Ok(row.get::<pg_sys::Oid>(1)?);
         let tables = COMMANDS.with(|statement| statement.rows(&[], oid))?;
         let tables: Vec<pg_sys::Oid> = tables.into_iter().flatten().collect();

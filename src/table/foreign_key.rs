@@ -6,7 +6,8 @@ use super::{Column, ColumnType};
 use crate::backend::own_table::own_statements;
 use crate::error::Result;
 
-/// What the foreign key asks for when its parent is deleted.
+/// What happens to live children when their parent is soft-deleted: what the foreign key is declared as, or what the child's option
+/// `on_delete` says instead, where the parent's tombstones stay in place. With an archive Postgres' own foreign key acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDelete {
     /// CASCADE: the live children go with the parent.
@@ -15,6 +16,32 @@ pub enum OnDelete {
     Refuse,
     /// SET NULL, SET DEFAULT: nothing until the parent is purged.
     Wait,
+}
+
+impl OnDelete {
+    /// The words for each in the option `on_delete`.
+    const WORDS: [(&str, OnDelete); 3] =
+        [("cascade", OnDelete::Cascade), ("restrict", OnDelete::Refuse), ("ignore", OnDelete::Wait)];
+
+    /// What the option may say of a foreign key.
+    pub fn words() -> [&'static str; 3] {
+        OnDelete::WORDS.map(|(word, _)| word)
+    }
+
+    /// What the option says; `None`: it is none of the words.
+    fn of_option(word: &str) -> Option<OnDelete> {
+        OnDelete::WORDS.iter().find(|(other, _)| *other == word).map(|(_, on_delete)| *on_delete)
+    }
+
+    /// What pg_constraint calls it.
+    fn declared(action: &str) -> Option<OnDelete> {
+        match action {
+            "c" => Some(OnDelete::Cascade),
+            "n" | "d" => Some(OnDelete::Wait),
+            "r" | "a" => Some(OnDelete::Refuse),
+            _ => None,
+        }
+    }
 }
 
 /// A foreign key whose two sides are both managed.
@@ -45,16 +72,17 @@ own_statements! {
     REFERS_TO(OID) = "SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = $1 LIMIT 1";
     OF(OID) = format!(
         "SELECT c.conname::pg_catalog.text, c.conrelid, c.confrelid, c.confdeltype::pg_catalog.text,
+                CASE parent.layout WHEN 'in_place' THEN child.on_delete ->> c.conname::pg_catalog.text END,
                 pg_catalog.array_agg(ca.attname::pg_catalog.text ORDER BY k.n),
                 pg_catalog.array_agg(pa.attname::pg_catalog.text ORDER BY k.n),
                 pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY k.n),
                 pg_catalog.array_agg(pa.atttypid ORDER BY k.n), pg_catalog.array_agg(ca.atttypid ORDER BY k.n), c.oid
          FROM pg_catalog.pg_constraint c
+         JOIN tombstone.managed child ON child.relation = c.conrelid
+         JOIN tombstone.managed parent ON parent.relation = c.confrelid
          {PAIRS}
          WHERE c.contype = 'f' AND c.conparentid = 0 AND $1 IN (c.conrelid, c.confrelid)
-           AND EXISTS (SELECT FROM tombstone.managed m WHERE m.relation = c.conrelid)
-           AND EXISTS (SELECT FROM tombstone.managed m WHERE m.relation = c.confrelid)
-         GROUP BY c.oid, c.conname, c.conrelid, c.confrelid, c.confdeltype
+         GROUP BY c.oid, c.conname, c.conrelid, c.confrelid, c.confdeltype, child.on_delete, parent.layout
          ORDER BY c.conname"
     );
 }
@@ -71,24 +99,17 @@ pub fn of(relation: pg_sys::Oid) -> Result<Vec<ForeignKey>> {
     };
     OF.rows(&[relation.into()], |row| {
         Ok(ForeignKey {
-            oid: row.get::<pg_sys::Oid>(10)?.to_u32(),
+            oid: row.get::<pg_sys::Oid>(11)?.to_u32(),
             name: row.get(1)?,
             child: row.get(2)?,
             parent: row.get(3)?,
-            on_delete: row.parsed(4, on_delete)?,
-            child_columns: columns(row.get(5)?, row.get(9)?),
-            parent_columns: columns(row.get(6)?, row.get(8)?),
-            operators: row.get(7)?,
+            on_delete: match row.nullable::<String>(5)? {
+                Some(_) => row.parsed(5, OnDelete::of_option)?,
+                None => row.parsed(4, OnDelete::declared)?,
+            },
+            child_columns: columns(row.get(6)?, row.get(10)?),
+            parent_columns: columns(row.get(7)?, row.get(9)?),
+            operators: row.get(8)?,
         })
     })
-}
-
-/// What pg_constraint calls it.
-fn on_delete(action: &str) -> Option<OnDelete> {
-    match action {
-        "c" => Some(OnDelete::Cascade),
-        "n" | "d" => Some(OnDelete::Wait),
-        "r" | "a" => Some(OnDelete::Refuse),
-        _ => None,
-    }
 }

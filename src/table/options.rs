@@ -111,6 +111,7 @@ options! {
     max_purge: Option<i64>, "bigint", count, None;
     truncate: Option<String>, "text NOT NULL", text, None;
     purge_events: String, "text NOT NULL", word, PURGE_EVENTS[0].into();
+    on_delete: Map<String, Value>, "jsonb NOT NULL", json, Map::new();
 }
 
 fn days(days: i32) -> Option<Interval> {

@@ -281,7 +281,7 @@ fn children_first(mut terms: Vec<Terms>) -> Vec<Terms> {
 
 /// The other managed tables that a table refers to.
 fn parents_of(table: pg_sys::Oid) -> HashSet<pg_sys::Oid> {
-    let parents = attempt(|| Ok(by_oid(table)?.parents.iter().map(|key| key.parent).collect::<HashSet<_>>()));
+    let parents = attempt(|| Ok(by_oid(table)?.references.iter().map(|key| key.parent).collect::<HashSet<_>>()));
     let mut parents = parents.unwrap_or_default();
     parents.remove(&table);
     parents
