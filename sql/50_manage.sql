@@ -36,6 +36,11 @@ CREATE FUNCTION tombstone.unmanage(relation regclass, discard boolean DEFAULT fa
 COMMENT ON FUNCTION tombstone.unmanage IS
     'Ends the management of a table you own. Layout archive: what was deleted stays in <table>_tombstone, a table like any other then. Layout in_place: refuses while tombstones remain, unless discard is true: then their rows are deleted. Refuses while a record is on hold.';
 
+CREATE FUNCTION tombstone.unique_among_live(relation regclass, "constraint" name) RETURNS text
+    LANGUAGE c AS 'MODULE_PATHNAME', 'unique_among_live_wrapper';
+COMMENT ON FUNCTION tombstone.unique_among_live IS
+    'Layout in_place, of a table you own: makes of a unique constraint or index a unique index of the same name in which live rows alone take part, so that what a tombstone holds can be used again. Returns what ON CONFLICT has to say from then on to mean it. Refuses keys that foreign keys or the table''s id stand on, and DEFERRABLE ones, as Postgres cannot defer a partial index. Takes the table to itself while the index is built.';
+
 CREATE PROCEDURE tombstone.convert(relation regclass, layout text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'convert_wrapper';
 COMMENT ON PROCEDURE tombstone.convert IS

@@ -96,6 +96,12 @@ pub fn has_trigger(relation: pg_sys::Oid, name: &str) -> bool {
     unsafe { pg_sys::get_trigger_oid(relation, c_string(name).as_ptr(), true) != pg_sys::InvalidOid }
 }
 
+/// The command that makes the index anew, with its tablespace. Names that the search path finds are not qualified.
+pub fn index_definition(index: pg_sys::Oid) -> String {
+    // SAFETY: the index exists; its definition is a fresh C string.
+    unsafe { CStr::from_ptr(pg_sys::pg_get_indexdef_string(index)).to_string_lossy().into_owned() }
+}
+
 /// What a lock on a relation is taken for; held to the transaction's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockFor {

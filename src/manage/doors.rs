@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
 use serde_json::{Map, Value};
 
-use super::{bin, on_delete, tree, triggers, validate};
+use super::{bin, on_delete, tree, triggers, unique, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
 use crate::backend::invalidation;
@@ -118,6 +118,9 @@ fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> 
         triggers::follow_creates(&relation, true)?;
     }
     forget_all(relation.oid)?;
+    if archive.is_none() {
+        unique::tell_of_tombstones(&relation, &options)?;
+    }
     Ok(relation)
 }
 
@@ -263,7 +266,7 @@ fn add_deleted_at(relation: &Relation, options: &Options) -> Result<()> {
 }
 
 /// Changing an option never adds the column: every tombstone would come to life unsaid.
-fn require_deleted_at(relation: &Relation, options: &Options, option: &str) -> Result<()> {
+pub fn require_deleted_at(relation: &Relation, options: &Options, option: &str) -> Result<()> {
     let name = options.marker();
     if relation.attribute(name).is_some() {
         return Ok(());

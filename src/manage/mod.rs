@@ -10,6 +10,7 @@ mod on_delete;
 mod retype;
 mod tree;
 mod triggers;
+mod unique;
 mod validate;
 
 /// Called at load.

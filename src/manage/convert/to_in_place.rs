@@ -17,7 +17,7 @@ use crate::lifecycle::rows::columns_equal;
 use crate::log::run;
 use crate::manage::bin::{self, run_as};
 use crate::manage::doors::forget_all;
-use crate::manage::{triggers, validate};
+use crate::manage::{triggers, unique, validate};
 use crate::settings::in_our_settings;
 use crate::table::options::{IN_PLACE, Options};
 use crate::table::{Bin, Column, Table, by_oid, catalog};
@@ -77,7 +77,7 @@ fn change_layout(member: &Member, options: &Options) -> Result<()> {
         bin::discard(bin.oid)?;
     }
     tell_truncate(member, options.truncate.as_deref());
-    Ok(())
+    unique::tell_of_tombstones(&member.relation, options)
 }
 
 /// Of a table whose layout is in_place.
