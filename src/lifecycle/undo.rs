@@ -3,7 +3,7 @@
 //! Which rows those are the log says, and their stamp: a row restored since, or deleted anew by another deletion, is not
 //! touched. A restore that fails anyway (a unique key taken meanwhile) is found by trying, in a subtransaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::iter::TableIterator;
@@ -111,7 +111,26 @@ fn parts_of(deletion: i64) -> Result<Vec<Part>> {
         return Err(undone_already(deletion));
     }
     let archived: Vec<i32> = all_managed()?.iter().filter(|table| table.is_archived).map(|table| table.number).collect();
-    event::taken_by(deletion, archived)?.into_iter().map(|taken| Part::new(deletion, taken)).collect()
+    let taken = event::taken_by(deletion, archived)?;
+    let mut parts = taken.into_iter().map(|taken| Part::new(deletion, taken)).collect::<Result<Vec<_>>>()?;
+    keep_last(&mut parts);
+    Ok(parts)
+}
+
+/// A record that the deletion took more than once, as it was there again in between, is listed once: as it was taken last.
+fn keep_last(parts: &mut [Part]) {
+    let mut known = HashSet::new();
+    let mut is_last: Vec<Vec<bool>> = Vec::new();
+    for part in parts.iter().rev() {
+        let mut of_part: Vec<bool> = (0..part.keys.len()).rev().map(|i| known.insert(part.row(i))).collect();
+        of_part.reverse();
+        is_last.push(of_part);
+    }
+    for (part, is_last) in parts.iter_mut().zip(is_last.into_iter().rev()) {
+        if is_last.contains(&false) {
+            part.keep(&is_last);
+        }
+    }
 }
 
 fn no_such_deletion(deletion: i64) -> Error {
@@ -136,6 +155,18 @@ impl Part {
         let keys = taken.ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
         let outcomes = vec![UndoOutcome::Restored; keys.len()];
         Ok(Part { table, taken, keys, outcomes })
+    }
+
+    /// What tells a row from all others: its table, id and version.
+    fn row(&self, i: usize) -> (i32, &str, Option<i64>) {
+        (self.table.number, &self.keys[i].text, self.taken.versions.get(i).copied())
+    }
+
+    /// Drops the rows that are not `kept`, a word for each.
+    fn keep(&mut self, kept: &[bool]) {
+        let places: Vec<usize> = (0..kept.len()).filter(|i| kept[*i]).collect();
+        (self.keys, self.taken.versions) = self.keys_and_versions(&places);
+        self.outcomes.truncate(places.len());
     }
 
     /// The rows of this part whose places are `among`.

@@ -181,5 +181,27 @@ SELECT max(deletion) AS deletion FROM deletions \gset
 SELECT * FROM tombstone.undo(:deletion) ORDER BY detail;
 SELECT id, version, deleted_at IS NOT NULL AS deleted FROM doc ORDER BY id, version;
 
+--
+-- Taken twice
+--
+
+-- A record that the deletion took twice, as it was there again in between, is listed once: as it was taken last.
+CREATE TABLE memo (id int PRIMARY KEY, deleted_at timestamptz);
+SELECT tombstone.manage('memo');
+INSERT INTO memo VALUES (1), (2);
+BEGIN;
+UPDATE memo SET deleted_at = now();
+SELECT tombstone.restore('1', 'memo');
+SELECT tombstone.soft_delete('1', 'memo') AS deletion \gset
+COMMIT;
+SELECT * FROM tombstone.undo(:deletion, dry_run => true) ORDER BY id;
+SELECT * FROM tombstone.undo(:deletion) ORDER BY id;
+-- Deleted, and then purged: what does not come back is named once.
+BEGIN;
+SELECT tombstone.soft_delete('1', 'memo') AS deletion \gset
+DELETE FROM memo WHERE id = 1;
+COMMIT;
+SELECT * FROM tombstone.undo(:deletion, dry_run => true);
+
 DROP SCHEMA undo CASCADE;
 DROP ROLE regress_lead, regress_member;
