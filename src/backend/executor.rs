@@ -6,6 +6,7 @@
 //! databases and extensions, before and after, and of ALTER TABLE before.
 
 use std::cell::{Cell, RefCell};
+use std::thread::LocalKey;
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::{pg_guard, pg_sys};
@@ -113,6 +114,26 @@ fn start() {
 /// How deep the next statement that is run from here will be.
 pub fn next_depth() -> u32 {
     DEPTH.get() + 1
+}
+
+/// How deep the statements are of which something is said, if it is of any.
+pub type Said = Cell<Option<u32>>;
+
+/// Runs `act`, of whose next statements something is said: their triggers can ask.
+pub fn saying<T>(said: &'static LocalKey<Said>, act: impl FnOnce() -> T) -> T {
+    struct Restore(&'static LocalKey<Said>, Option<u32>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            self.0.set(self.1);
+        }
+    }
+    let _restore = Restore(said, said.replace(Some(next_depth())));
+    act()
+}
+
+/// Whether it is said of the statement whose triggers are firing.
+pub fn is_said(said: &'static LocalKey<Said>) -> bool {
+    said.get().is_some_and(|deep| deep == depth())
 }
 
 /// Whether the statement whose AFTER triggers are firing deleted the row `deleted` itself. One that a foreign key's own

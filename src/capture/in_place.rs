@@ -1,5 +1,5 @@
 //! Layout in_place: what an UPDATE means, and what it writes. Setting deleted_at is the soft delete, clearing it the restore; the
-//! row is redacted in the same write.
+//! row is redacted in the same write, and stays so through the restore.
 
 use std::num::NonZeroUsize;
 
@@ -8,9 +8,10 @@ use pgrx::pg_sys;
 
 use super::shape::{Shape, position};
 use crate::error::{Error, Result};
+use crate::lifecycle::restoring;
 use crate::log::event::Change;
 use crate::table::triggers::UPDATE_TRIGGER;
-use crate::table::{Column, ColumnType, Table};
+use crate::table::{Column, ColumnType, RestoredBy, Table};
 
 /// What marks a tombstone in the rows of one relation, and what blanks it.
 pub struct Marks {
@@ -62,22 +63,15 @@ pub unsafe fn on_update(shape: &Shape, marks: &Marks, trigger: &pg_sys::TriggerD
         if has_new_key {
             shape.note(None, old, old, row, false)?;
         }
-        if change.is_some() {
+        let written = marks.written(old, new, (before, after), row);
+        if let Some(change) = change {
+            if change.is_restore() && shape.table.restored_by == RestoredBy::Function && !restoring::is_by_function() {
+                return Err(restoring::refused(&shape.table, &shape.identity(old, row)?.0));
+            }
             marks.refuse_later_triggers(&shape.table)?;
             // The kind is that of the record as it was before redaction.
-            let kind_of = if after.is_some() { old } else { new };
-            shape.note(change, new, kind_of, row, false)?;
-        }
-        let mut written = new;
-        if let (Some(first), Some(again)) = (before, after)
-            && again > first
-        {
-            // Deleted already: the first deletion stands, its children and its undo find their rows by its stamp.
-            written = marks.stamp(written, first, row);
-        }
-        // What is written into a tombstone later is blanked as well: a tombstone holds nothing until it is restored.
-        if !marks.blanks.columns.is_empty() && after.is_some() {
-            written = marks.redact(written, row);
+            let kind_of = if after.is_some() { old } else { written };
+            shape.note(Some(change), written, kind_of, row, false)?;
         }
         Ok(pg_sys::Datum::from(written))
     }
@@ -97,20 +91,72 @@ impl Marks {
         })
     }
 
+    /// What is written in place of `new`, whose deleted_at was and is what `stamps` say.
+    ///
+    /// # Safety
+    /// Both tuples are of descriptor `row`, which is of this shape.
+    unsafe fn written(
+        &self,
+        old: pg_sys::HeapTuple,
+        new: pg_sys::HeapTuple,
+        stamps: (Option<i64>, Option<i64>),
+        row: pg_sys::TupleDesc,
+    ) -> pg_sys::HeapTuple {
+        // SAFETY: by contract of this function.
+        unsafe {
+            match stamps {
+                (None, None) => new,
+                // Whoever restores may send what the record was before it was deleted: an object that was read then, and saved now.
+                (Some(_), None) => self.keep_blank(old, new, row),
+                // Deleted already: the first deletion stands, its children and its undo find their rows by its stamp.
+                (Some(first), Some(again)) if again > first => self.redact(self.stamp(new, first, row), row),
+                // What is written into a tombstone later is blanked as well: a tombstone holds nothing until it is restored.
+                (_, Some(_)) => self.redact(new, row),
+            }
+        }
+    }
+
     /// # Safety
     /// `tuple` is of descriptor `row`, which is of this shape.
     unsafe fn redact(&self, tuple: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
-        let blanks = &self.blanks;
+        // SAFETY: by contract of this function; the blanks are of this shape.
+        unsafe { self.with_redacted(tuple, &self.blanks.values, &self.blanks.nulls, row) }
+    }
+
+    /// `new` with what `old` has in the redacted columns: of a tombstone from before the option, what it has there still.
+    ///
+    /// # Safety
+    /// Both tuples are of descriptor `row`, which is of this shape.
+    unsafe fn keep_blank(&self, old: pg_sys::HeapTuple, new: pg_sys::HeapTuple, row: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
+        let places = self.blanks.columns.iter().filter_map(|column| NonZeroUsize::new(*column as usize));
+        // SAFETY: by contract of this function.
+        let kept: Vec<Option<pg_sys::Datum>> = places.map(|place| unsafe { heap_getattr_raw(old, place, row) }).collect();
+        let values: Vec<pg_sys::Datum> = kept.iter().map(|value| value.unwrap_or(pg_sys::Datum::from(0))).collect();
+        let nulls: Vec<bool> = kept.iter().map(Option::is_none).collect();
+        // SAFETY: as above; one value for each of the columns.
+        unsafe { self.with_redacted(new, &values, &nulls, row) }
+    }
+
+    /// `tuple` with these values in the redacted columns, one for each.
+    ///
+    /// # Safety
+    /// `tuple` is of descriptor `row`, which is of this shape.
+    unsafe fn with_redacted(
+        &self,
+        tuple: pg_sys::HeapTuple,
+        values: &[pg_sys::Datum],
+        nulls: &[bool],
+        row: pg_sys::TupleDesc,
+    ) -> pg_sys::HeapTuple {
+        let columns = &self.blanks.columns;
+        if columns.is_empty() {
+            return tuple;
+        }
+        let (count, columns) = (columns.len() as i32, columns.as_ptr().cast_mut());
         // SAFETY: by contract of this function; the arrays are read only.
         unsafe {
-            pg_sys::heap_modify_tuple_by_cols(
-                tuple,
-                row,
-                blanks.columns.len() as i32,
-                blanks.columns.as_ptr().cast_mut(),
-                blanks.values.as_ptr().cast_mut(),
-                blanks.nulls.as_ptr().cast_mut(),
-            )
+            let (values, nulls) = (values.as_ptr().cast_mut(), nulls.as_ptr().cast_mut());
+            pg_sys::heap_modify_tuple_by_cols(tuple, row, count, columns, values, nulls)
         }
     }
 

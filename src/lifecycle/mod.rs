@@ -11,6 +11,7 @@ mod purge;
 mod purge_versions;
 mod replay;
 mod restore;
+pub mod restoring;
 pub mod rows;
 pub mod rule;
 mod soft_delete;

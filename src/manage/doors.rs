@@ -43,6 +43,7 @@ fn manage(
     truncate: Option<String>,
     purge_events: Option<String>,
     on_delete: Option<AnyElement>,
+    restore: Option<String>,
     tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
@@ -67,6 +68,7 @@ fn manage(
             truncate,
             purge_events: purge_events.unwrap_or(defaults.purge_events),
             on_delete: on_delete.map(|said| jsonb("on_delete", said)).transpose()?.unwrap_or(defaults.on_delete),
+            restore: restore.unwrap_or(defaults.restore),
         };
         begin(relation, given, tree.unwrap_or(false))
     };

@@ -13,7 +13,7 @@ use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Attribute, Relation};
 use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, PURGE_EVENTS};
-use crate::table::{Announce, Column, ColumnType, Truncate};
+use crate::table::{Announce, Column, ColumnType, RestoredBy, Truncate};
 
 /// The options made whole and found good, or the first thing wrong with them.
 pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
@@ -30,6 +30,8 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     options.truncate = Some(truncate(&options)?);
     redactions(relation, &options)?;
     options::one_of("purge_events", &options.purge_events, &PURGE_EVENTS).map_err(Error::invalid)?;
+    // With layout archive nothing else restores, whatever it says.
+    options::one_of("restore", &options.restore, &RestoredBy::words()).map_err(Error::invalid)?;
     options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
     options::one_of("notify", &options.notify, &Announce::words()).map_err(Error::invalid)?;
     channel(&options.channel)?;

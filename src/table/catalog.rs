@@ -245,6 +245,7 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         truncate: options.truncate()?,
         logs_maintenance: options.purge_events == PURGE_EVENTS[0],
         is_referred_to: foreign_key::refers_to(oid)?,
+        restored_by: options.restored_by()?,
         children,
         parents,
         references,

@@ -11,6 +11,7 @@ mod kind;
 pub mod option_field;
 pub mod options;
 mod resolve;
+mod restored_by;
 pub mod tombstones;
 pub mod triggers;
 mod truncate;
@@ -32,6 +33,7 @@ pub use catalog::{
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use resolve::{Fits, resolve};
+pub use restored_by::RestoredBy;
 pub use tombstones::{Bin, OwnColumns, Tombstones, derived_name, identifiable};
 pub use truncate::Truncate;
 pub use value::ColumnType;
@@ -102,6 +104,8 @@ pub struct Table {
     pub logs_maintenance: bool,
     /// Whether any foreign key refers to this table, of a managed one or not.
     pub is_referred_to: bool,
+    /// Who may restore by clearing deleted_at.
+    pub restored_by: RestoredBy,
     /// Foreign keys of other managed tables that refer to this one.
     pub children: Vec<ForeignKey>,
     /// Foreign keys of this table that refer to other managed ones.

@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
 use super::option_field::{Carrier, Field, count, interval, json, names, retention, text, word};
-use super::{Announce, Truncate};
+use super::{Announce, RestoredBy, Truncate};
 use crate::backend::ident::ident;
 use crate::backend::own_table::OwnRow;
 use crate::error::{Error, Result};
@@ -112,6 +112,7 @@ options! {
     truncate: Option<String>, "text NOT NULL", text, None;
     purge_events: String, "text NOT NULL", word, PURGE_EVENTS[0].into();
     on_delete: Map<String, Value>, "jsonb NOT NULL", json, Map::new();
+    restore: String, "text NOT NULL", word, RestoredBy::words()[0].into();
 }
 
 fn days(days: i32) -> Option<Interval> {
@@ -142,6 +143,12 @@ impl Options {
     pub fn truncate(&self) -> Result<Truncate> {
         let said = self.truncate.as_deref().unwrap_or_default();
         Truncate::of_option(said).ok_or_else(|| Error::misread(format!("option truncate of a managed table is \"{said}\"")))
+    }
+
+    /// Who may restore by clearing deleted_at.
+    pub fn restored_by(&self) -> Result<RestoredBy> {
+        RestoredBy::of_option(&self.restore)
+            .ok_or_else(|| Error::misread(format!("option restore of a managed table is \"{}\"", self.restore)))
     }
 
     /// How events are announced.

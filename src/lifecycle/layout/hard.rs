@@ -1,25 +1,16 @@
 //! A DELETE that is meant as a purge, of a table whose DELETE is the soft delete otherwise: said here, heard by its trigger.
 
-use std::cell::Cell;
-
-use crate::backend::executor;
+use crate::backend::executor::{self, Said};
 
 thread_local! {
     /// How deep the statement is that means it so. What a trigger of the table deletes in passing is none of it; what foreign keys
     /// take along is.
-    static MEANT: Cell<Option<u32>> = const { Cell::new(None) };
+    static MEANT: Said = const { Said::new(None) };
 }
 
 /// Runs `act`, whose next statements purge what they delete.
 pub fn meaning<T>(act: impl FnOnce() -> T) -> T {
-    struct Restore(Option<u32>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            MEANT.set(self.0);
-        }
-    }
-    let _restore = Restore(MEANT.replace(Some(executor::next_depth())));
-    act()
+    executor::saying(&MEANT, act)
 }
 
 /// Whether the statement that is running follows from one that purges, or is it.
@@ -29,5 +20,5 @@ pub fn is_meant_above() -> bool {
 
 /// Whether the statement whose triggers are firing purges.
 pub fn is_meant() -> bool {
-    MEANT.get().is_some_and(|depth| depth == executor::depth())
+    executor::is_said(&MEANT)
 }

@@ -33,7 +33,7 @@ INSERT INTO account VALUES (3, 'ada@example.org', 'Ada L.') ON CONFLICT DO NOTHI
 -- With WHERE it leaves it alone.
 INSERT INTO account VALUES (3, 'ada@example.org', 'Ada L.')
     ON CONFLICT (email) DO UPDATE SET visits = account.visits + 1 WHERE account.deleted_at IS NULL;
--- To bring it back is to say so: that is a restore, with its event.
+-- To bring it back is to say so: that is a restore, with its event. What redact has blanked stays blank, whatever the UPDATE says.
 INSERT INTO account VALUES (3, 'ada@example.org', 'Ada L.')
     ON CONFLICT (email) DO UPDATE SET name = excluded.name, deleted_at = NULL;
 SELECT id, email, name, visits, deleted_at IS NOT NULL AS deleted FROM account ORDER BY id;

@@ -4,6 +4,7 @@ use super::InPlace;
 use crate::error::Result;
 use crate::lifecycle::cascade::{Referred, columns};
 use crate::lifecycle::layout::Follow;
+use crate::lifecycle::restoring::by_function;
 use crate::table::key::Key;
 use crate::table::{ForeignKey, Purpose};
 
@@ -81,6 +82,7 @@ impl InPlace<'_> {
             );
             (sql, types)
         });
-        statement.execute_on_latest(&parents.arguments_and_stamp(stamp)).map(drop)
+        let execute = || statement.execute_on_latest(&parents.arguments_and_stamp(stamp)).map(drop);
+        if write == Write::Restore { by_function(execute) } else { execute() }
     }
 }

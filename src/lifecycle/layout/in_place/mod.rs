@@ -19,6 +19,7 @@ use crate::backend::spool::Spool;
 use crate::backend::stamp::stamp_argument;
 use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
+use crate::lifecycle::restoring::by_function;
 use crate::lifecycle::rows::{Clause, Rows};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::table::key::Key;
@@ -86,7 +87,7 @@ impl Doors for InPlace<'_> {
         if stamp.is_some() {
             arguments.push(stamp_argument(stamp));
         }
-        statement.execute(&arguments)
+        by_function(|| statement.execute(&arguments))
     }
 
     fn purge(&self, rows: &Rows) -> Result<u64> {
