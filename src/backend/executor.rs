@@ -57,7 +57,7 @@ pub fn around_commands(before: fn(&Command), after: fn(&Command)) {
     AROUND.set(Some((before, after)));
 }
 
-/// Calls `before` each ALTER TABLE, with the statement as parsed and its text. Called at load, where `at_statement_end` is.
+/// Calls `before` each ALTER TABLE, with the statement as parsed, which it may change, and its text. Called at load, where `at_statement_end` is.
 pub fn before_alter_table(before: BeforeAlter) {
     BEFORE_ALTER.set(Some(before));
 }
@@ -285,15 +285,19 @@ unsafe extern "C-unwind" fn on_utility(
     if let Some(((before, _), command)) = &around {
         before(command);
     }
-    // SAFETY: a utility statement, read.
+    let (mut statement, mut read_only_tree) = (statement, read_only_tree);
+    // SAFETY: a utility statement, read; one that others may run again is changed as a copy.
     let _dropping = unsafe {
-        let statement = (*statement).utilityStmt;
-        if (*statement).type_ == pg_sys::NodeTag::T_AlterTableStmt
+        if (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_AlterTableStmt
             && let Some(before) = BEFORE_ALTER.get()
         {
-            before(statement.cast(), text);
+            if read_only_tree {
+                statement = pg_sys::copyObjectImpl(statement.cast()).cast();
+                read_only_tree = false;
+            }
+            before((*statement).utilityStmt.cast(), text);
         }
-        Dropping::begin(statement)
+        Dropping::begin((*statement).utilityStmt)
     };
     // SAFETY: a utility statement, read; and hands on exactly what the hook was given.
     let copies = unsafe {

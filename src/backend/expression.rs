@@ -1,4 +1,4 @@
-//! Is a text one SQL expression, whole and alone? Asked of Postgres' own parser before the text may stand in generated SQL.
+//! SQL expressions as Postgres' own parser reads them: is a text one, whole and alone, so that it may stand in generated SQL?
 
 use pgrx::{PgList, pg_sys};
 
@@ -40,6 +40,21 @@ pub fn is_one_expression(text: &str) -> bool {
         }
         let row = (*column).val as *mut pg_sys::RowExpr;
         PgList::<pg_sys::Node>::from_pg((*row).args).len() == 1
+    }
+}
+
+/// The parse tree of `text`, an expression of our own; NULL where it is none.
+pub fn parsed(text: &str) -> *mut pg_sys::Node {
+    let sql = c_string(&format!("SELECT {text}"));
+    // SAFETY: as above.
+    unsafe {
+        let statements =
+            PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(sql.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT));
+        let select = only(&statements).map(|statement| (*statement).stmt);
+        let select =
+            select.filter(|select| is_a(*select, pg_sys::NodeTag::T_SelectStmt)).map(|node| node.cast::<pg_sys::SelectStmt>());
+        let column = select.and_then(|select| only(&PgList::<pg_sys::ResTarget>::from_pg((*select).targetList)));
+        column.map_or(std::ptr::null_mut(), |column| (*column).val)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::restoring;
 use crate::log::event::Change;
 use crate::table::triggers::UPDATE_TRIGGER;
-use crate::table::{Column, ColumnType, RestoredBy, Table};
+use crate::table::{ColumnType, Marker, RestoredBy, Table};
 
 /// What marks a tombstone in the rows of one relation, and what blanks it.
 pub struct Marks {
@@ -80,11 +80,11 @@ pub unsafe fn on_update(shape: &Shape, marks: &Marks, trigger: &pg_sys::TriggerD
 impl Marks {
     /// # Safety
     /// `relation` is open.
-    pub unsafe fn new(table: &Table, deleted_at: &Column, relation: pg_sys::Relation) -> Result<Marks> {
+    pub unsafe fn new(table: &Table, deleted_at: &Marker, relation: pg_sys::Relation) -> Result<Marks> {
         // SAFETY: by contract of this function.
         let row = unsafe { (*relation).rd_att };
         Ok(Marks {
-            deleted_at: position(row, deleted_at)?,
+            deleted_at: position(row, deleted_at.column())?,
             // SAFETY: by contract of this function.
             later_trigger: unsafe { later_trigger(relation) },
             blanks: Blanks::new(table, row)?,
@@ -164,7 +164,7 @@ impl Marks {
     /// `tuple` is of descriptor `row`, which is of this shape.
     unsafe fn stamp(&self, tuple: pg_sys::HeapTuple, stamp: i64, row: pg_sys::TupleDesc) -> pg_sys::HeapTuple {
         let (mut column, mut value, mut null) = (self.deleted_at.get() as i32, pg_sys::Datum::from(stamp), false);
-        // SAFETY: by contract of this function; deleted_at is a timestamptz.
+        // SAFETY: by contract of this function; deleted_at is a timestamptz or a timestamp, which have the same microseconds.
         unsafe { pg_sys::heap_modify_tuple_by_cols(tuple, row, 1, &raw mut column, &raw mut value, &raw mut null) }
     }
 

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::layout::{self, Fallen, Standing};
+use super::layout::{self, Fallen, Lock, Standing};
 use super::rows::Rows;
 use super::{Written, cancelled, cascade, despite_rivals, no_such_record, owners, record, seen};
 use crate::backend::relation::LockFor;
@@ -51,8 +51,15 @@ fn fallen_in(table: &Table, key: &Key, deletion: i64) -> Result<Fallen> {
         return Ok(Fallen::Numbered(deletion));
     }
     let took = |taken: &Taken| taken.managed == table.number && taken.ids.contains(&key.text);
-    let stamp = event::taken_by(deletion, vec![])?.iter().rev().find(|taken| took(taken)).and_then(|taken| taken.stamp);
-    stamp.map(Fallen::Stamped).ok_or_else(|| not_of(table, key, deletion))
+    let taken = event::taken_by(deletion, vec![])?.into_iter().rfind(took).ok_or_else(|| not_of(table, key, deletion))?;
+    let is_taken_again = event::taken_again(deletion, &taken)?.iter().any(|(id, _)| *id == key.text);
+    match taken.stamp {
+        Some(stamp) if !is_taken_again => {
+            let found = layout::of(table).find(&Rows::Record(key), Lock::None)?;
+            Ok(Fallen::Stamped(layout::stamp_among(table, stamp, &found)))
+        }
+        _ => Err(not_of(table, key, deletion)),
+    }
 }
 
 /// P0002: the record may be deleted, but not by that deletion.

@@ -1,7 +1,7 @@
 //! undo: brings back exactly what a deletion took, parents before children, or nothing.
 //!
 //! Which rows those are the log says, and their stamp: a row restored since, or deleted anew by another deletion, is not
-//! touched. A restore that fails anyway (a unique key taken meanwhile) is found by trying, in a subtransaction.
+//! touched. Where two deletions' stamps look the same, as in a column of whole seconds, the log knows which was the last. A restore that fails anyway (a unique key taken meanwhile) is found by trying, in a subtransaction.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -41,6 +41,7 @@ pub const PURGED: (&str, &str) = ("purged", "the record was purged, or is hidden
 
 /// Rows that one statement of the deletion took from one table with one stamp.
 struct Part {
+    deletion: i64,
     table: Rc<Table>,
     taken: Taken,
     keys: Vec<Key>,
@@ -154,7 +155,7 @@ impl Part {
         })?;
         let keys = taken.ids.iter().map(|id| table.key(id)).collect::<Result<Vec<_>>>()?;
         let outcomes = vec![UndoOutcome::Restored; keys.len()];
-        Ok(Part { table, taken, keys, outcomes })
+        Ok(Part { deletion, table, taken, keys, outcomes })
     }
 
     /// What tells a row from all others: its table, id and version.
@@ -196,11 +197,15 @@ impl Part {
         let found: HashMap<usize, Found> = found.into_iter().map(|row| (row.key, row)).collect();
         let owned = if self.taken.by_cascade { vec![true; self.keys.len()] } else { owners::owned(&self.table, &self.keys)? };
         let held = hold::held_among(&self.table, &self.keys)?;
+        self.taken.stamp = self.taken.stamp.map(|stamp| layout::stamp_among(&self.table, stamp, found.values()));
+        let again = self.taken_again(found.values())?;
         for i in everything {
+            let row = (self.taken.ids[i].clone(), self.taken.versions.get(i).copied());
             self.outcomes[i] = match found.get(&i).map(|row| row.standing) {
                 None => UndoOutcome::Conflict(PURGED.0, Error::not_ready(PURGED.1)),
                 Some(Standing::Live) => UndoOutcome::AlreadyLive,
                 Some(Standing::Deleted(stamp)) if Some(stamp) != self.taken.stamp => UndoOutcome::DeletedLater,
+                Some(_) if again.contains(&row) => UndoOutcome::DeletedLater,
                 Some(_) if held.contains(&self.keys[i].text) => {
                     UndoOutcome::Conflict("held", Error::on_hold("the record is on hold"))
                 }
@@ -210,6 +215,12 @@ impl Part {
             };
         }
         Ok(())
+    }
+
+    /// Of these rows, those that another deletion has taken since with a stamp that looks the same.
+    fn taken_again<'f>(&self, mut found: impl Iterator<Item = &'f Found>) -> Result<HashSet<(String, Option<i64>)>> {
+        let bears = |row: &Found| row.standing.stamp().is_some_and(|stamp| Some(stamp) == self.taken.stamp);
+        if found.any(bears) { event::taken_again(self.deletion, &self.taken) } else { Ok(HashSet::new()) }
     }
 
     /// Restores all candidates at once; where that fails, finds by trying each which of them conflict.

@@ -2,6 +2,7 @@
 //! `tombstone.undone`: which deletions were undone. Nobody else writes these two.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -12,6 +13,7 @@ use super::deletion;
 use crate::backend::identity::actor;
 use crate::backend::own_table::own_statements;
 use crate::backend::relation;
+use crate::backend::stamp::stamp_argument;
 use crate::backend::text_array::text_array;
 use crate::backend::transaction;
 use crate::error::Result;
@@ -93,6 +95,8 @@ pub struct Left<'a> {
 /// An entry as read back, on the way to an undo.
 #[derive(Debug, Clone)]
 pub struct Taken {
+    /// The number of the entry.
+    pub seq: i64,
     pub managed: i32,
     /// The stamp of a soft delete; `None` of a hard one.
     pub stamp: Option<i64>,
@@ -140,10 +144,15 @@ own_statements! {
              SELECT (SELECT min(e.managed) FROM tombstone.event e WHERE e.managed > known.managed)
              FROM known WHERE known.managed IS NOT NULL
          )
-         SELECT e.managed, e.deleted_at, e.redacted, e.cause = 'cascade', e.ids, e.versions
+         SELECT e.seq, e.managed, e.deleted_at, e.redacted, e.cause = 'cascade', e.ids, e.versions
          FROM known
          JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
          WHERE e.deletion = $1 AND e.op = 'delete' AND e.managed <> ALL ($2) ORDER BY e.seq";
+    // A column may hold no more than whole seconds: so far apart can two stamps be that look the same there.
+    TAKEN_AGAIN(INT4, INT8, INT8, TIMESTAMPTZ) =
+        "SELECT ids, versions FROM tombstone.event
+         WHERE managed = $1 AND seq > $2 AND deletion <> $3 AND deletion_type = 'soft'
+           AND deleted_at BETWEEN $4 - interval '1 second' AND $4 + interval '1 second'";
     TAKEN_OF(INT8, INT4) =
         "SELECT ids, versions, cause = 'cascade' FROM tombstone.event
          WHERE managed = $2 AND xid = (SELECT xid FROM tombstone.event WHERE seq = $1) AND deletion = $1 AND op = 'delete'
@@ -264,16 +273,28 @@ pub fn leave(entries: Vec<i64>, left: Left) -> Result<()> {
 /// What `deletion` took, in the order in which it took it; without what it took of the tables numbered `but_of`.
 pub fn taken_by(deletion: i64, but_of: Vec<i32>) -> Result<Vec<Taken>> {
     TAKEN.rows(&[deletion.into(), but_of.into()], |row| {
-        let (ids, versions) = one_for_each(row.get(5)?, row.nullable(6)?);
+        let (ids, versions) = one_for_each(row.get(6)?, row.nullable(7)?);
         Ok(Taken {
-            managed: row.get(1)?,
-            stamp: row.nullable::<TimestampWithTimeZone>(2)?.map(|at| at.into_inner()),
-            redacted: row.get(3)?,
-            by_cascade: row.get(4)?,
+            seq: row.get(1)?,
+            managed: row.get(2)?,
+            stamp: row.nullable::<TimestampWithTimeZone>(3)?.map(|at| at.into_inner()),
+            redacted: row.get(4)?,
+            by_cascade: row.get(5)?,
             ids,
             versions,
         })
     })
+}
+
+/// What other deletions than `deletion` have taken of the same table since it took `taken`, with a stamp that may look the same: each
+/// row by its id and version. A row is taken anew only after the deletion before is over, so the order of the entries tells.
+pub fn taken_again(deletion: i64, taken: &Taken) -> Result<HashSet<(String, Option<i64>)>> {
+    let arguments = [taken.managed.into(), taken.seq.into(), deletion.into(), stamp_argument(taken.stamp)];
+    let again = TAKEN_AGAIN.rows_latest(&arguments, |row| {
+        let (ids, versions) = one_for_each(row.get(1)?, row.nullable(2)?);
+        Ok(ids.into_iter().enumerate().map(move |(i, id)| (id, versions.get(i).copied())).collect::<Vec<_>>())
+    })?;
+    Ok(again.into_iter().flatten().collect())
 }
 
 /// How much `deletion` took of each table; nothing where the log knows of no such deletion, or no more. It knows one whole, or not.

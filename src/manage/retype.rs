@@ -1,5 +1,8 @@
-//! ALTER TABLE … ALTER COLUMN … TYPE … USING, of a table with layout archive: its bin gets the new type by the same expression, before
-//! the table does. Afterwards nothing would tell how the values were converted, and a plain cast may give others.
+//! ALTER TABLE … ALTER COLUMN … TYPE of a managed table, before it happens; afterwards nothing would tell how values were converted.
+//!
+//! Layout archive: the bin gets the new type by the same USING, before the table does, as a plain cast may give other values.
+//! Layout in_place: the column that marks tombstones keeps their moments between timestamptz and timestamp, which is UTC there. Without
+//! a USING, Postgres would convert them by the time zone of the session.
 
 use core::ffi::{CStr, c_char};
 use std::ffi::CString;
@@ -9,12 +12,15 @@ use pgrx::{PgList, pg_sys};
 
 use super::drift::cannot_follow;
 use crate::backend::executor;
+use crate::backend::expression::parsed;
 use crate::backend::identity::{caller, has_privileges_of};
 use crate::backend::relation::{LockFor, lock, own, owner_of};
 use crate::backend::subtransaction::reworded;
 use crate::backend::transaction::with_snapshot;
 use crate::error::Result;
 use crate::table::catalog::{self, Relation};
+use crate::table::options::IN_PLACE;
+use crate::table::{ColumnType, marker};
 
 /// Called at load.
 pub fn init() {
@@ -29,7 +35,7 @@ pub fn init() {
 unsafe fn before(statement: *mut pg_sys::AlterTableStmt, text: *const c_char) -> Result<()> {
     // SAFETY: by contract of this function; what is looked up by name may be gone.
     unsafe {
-        if (*statement).objtype != pg_sys::ObjectType::OBJECT_TABLE || !conversions(statement).any(|_| true) {
+        if (*statement).objtype != pg_sys::ObjectType::OBJECT_TABLE || retypes(statement).is_empty() {
             return Ok(());
         }
         let flags = pg_sys::RVROption::RVR_MISSING_OK;
@@ -37,6 +43,10 @@ unsafe fn before(statement: *mut pg_sys::AlterTableStmt, text: *const c_char) ->
             pg_sys::RangeVarGetRelidExtended((*statement).relation, pg_sys::NoLock as i32, flags, None, std::ptr::null_mut());
         if own(c"managed") == pg_sys::InvalidOid || !has_privileges_of(caller(), owner_of(table)) {
             return Ok(()); // Postgres refuses it, or it is none of ours
+        }
+        keep_stamps(statement, table)?;
+        if conversions(statement).is_empty() {
+            return Ok(());
         }
         let Some(archive) = catalog::bin_of(table)? else { return Ok(()) };
         // The table first, as everybody else locks them.
@@ -46,19 +56,58 @@ unsafe fn before(statement: *mut pg_sys::AlterTableStmt, text: *const c_char) ->
     }
 }
 
-/// The parts of the statement that say how to convert a column.
+/// Has the column that marks the tombstones of `table`, with layout in_place, converted in UTC.
 ///
 /// # Safety
 /// `statement` is as parsed.
-unsafe fn conversions(statement: *mut pg_sys::AlterTableStmt) -> impl Iterator<Item = *mut pg_sys::AlterTableCmd> {
-    // SAFETY: by contract of this function: a list of commands; one that sets a type has a column's definition.
+unsafe fn keep_stamps(statement: *mut pg_sys::AlterTableStmt, table: pg_sys::Oid) -> Result<()> {
+    let Some((_, options)) = catalog::options_of(table)? else { return Ok(()) };
+    // SAFETY: reads the session's time zone. In one that is UTC in all but name the values stay, and Postgres does not rewrite the table.
+    if options.layout.as_deref() != Some(IN_PLACE) || unsafe { !pg_sys::TimestampTimestampTzRequiresRewrite() } {
+        return Ok(());
+    }
+    let Some(relation) = catalog::relation(table)? else { return Ok(()) };
+    let Some(marker) = relation.attribute(options.marker()).map(|attribute| &attribute.column) else { return Ok(()) };
+    // SAFETY: by contract of this function.
+    unsafe {
+        for command in retypes(statement) {
+            let definition = (*command).def.cast::<pg_sys::ColumnDef>();
+            let becomes = type_of(command);
+            if (*definition).raw_default.is_null()
+                && CStr::from_ptr((*command).name).to_string_lossy() == marker.name
+                && becomes.base() != marker.type_of.base()
+                && [&becomes, &marker.type_of].into_iter().all(marker::fits)
+            {
+                (*definition).raw_default = parsed(&format!("pg_catalog.timezone('UTC', {})", marker.sql()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The parts of the statement that give a column a type.
+///
+/// # Safety
+/// `statement` is as parsed.
+unsafe fn retypes(statement: *mut pg_sys::AlterTableStmt) -> Vec<*mut pg_sys::AlterTableCmd> {
+    // SAFETY: by contract of this function: a list of commands.
     unsafe {
         let commands = PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds);
-        let commands: Vec<_> = commands.iter_ptr().collect();
-        commands.into_iter().filter(|command| {
-            (**command).subtype == pg_sys::AlterTableType::AT_AlterColumnType
-                && !(*(**command).def.cast::<pg_sys::ColumnDef>()).raw_default.is_null()
-        })
+        let retypes = |command: &*mut pg_sys::AlterTableCmd| (**command).subtype == pg_sys::AlterTableType::AT_AlterColumnType;
+        commands.iter_ptr().filter(retypes).collect()
+    }
+}
+
+/// Those of them that say how to convert it.
+///
+/// # Safety
+/// `statement` is as parsed.
+unsafe fn conversions(statement: *mut pg_sys::AlterTableStmt) -> Vec<*mut pg_sys::AlterTableCmd> {
+    // SAFETY: by contract of this function; a command that sets a type has a column's definition.
+    unsafe {
+        let says_how =
+            |command: &*mut pg_sys::AlterTableCmd| !(*(**command).def.cast::<pg_sys::ColumnDef>()).raw_default.is_null();
+        retypes(statement).into_iter().filter(says_how).collect()
     }
 }
 
@@ -71,7 +120,7 @@ unsafe fn convert(statement: *mut pg_sys::AlterTableStmt, text: *const c_char, b
     unsafe {
         let copy = pg_sys::copyObjectImpl(statement.cast()).cast::<pg_sys::AlterTableStmt>();
         let mut commands = PgList::<pg_sys::AlterTableCmd>::new();
-        conversions(copy).filter(|command| !is_done(*command, bin)).for_each(|command| commands.push(command));
+        conversions(copy).into_iter().filter(|command| !is_done(*command, bin)).for_each(|command| commands.push(command));
         if commands.is_empty() {
             return;
         }
@@ -101,10 +150,20 @@ unsafe fn is_done(command: *mut pg_sys::AlterTableCmd, bin: &Relation) -> bool {
     // SAFETY: by contract of this function.
     unsafe {
         let name = CStr::from_ptr((*command).name).to_string_lossy();
+        bin.attribute(&name).is_some_and(|attribute| attribute.column.type_of.is_same(&type_of(command)))
+    }
+}
+
+/// The type that the column gets.
+///
+/// # Safety
+/// `command` sets a column's type, as parsed.
+unsafe fn type_of(command: *mut pg_sys::AlterTableCmd) -> ColumnType {
+    // SAFETY: by contract of this function.
+    unsafe {
         let definition = (*command).def.cast::<pg_sys::ColumnDef>();
         let (mut type_of, mut modifier) = (pg_sys::InvalidOid, -1);
         pg_sys::typenameTypeIdAndMod(std::ptr::null_mut(), (*definition).typeName, &mut type_of, &mut modifier);
-        let wanted = crate::table::ColumnType::new(type_of, modifier);
-        bin.attribute(&name).is_some_and(|attribute| attribute.column.type_of.is_same(&wanted))
+        ColumnType::new(type_of, modifier)
     }
 }

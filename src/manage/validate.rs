@@ -2,18 +2,20 @@
 
 use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::spi::quote_identifier;
 use pgrx::{PgLogLevel, PgSqlErrorCode, Spi, pg_sys};
 use serde_json::Value;
 
 use crate::backend::expression::is_one_expression;
-use crate::backend::ident::{ident, qualified};
+use crate::backend::ident::qualified;
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Attribute, Relation};
+use crate::table::marker::MARKER_TYPES;
 use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, PURGE_EVENTS};
-use crate::table::{Announce, Column, ColumnType, RestoredBy, Truncate};
+use crate::table::{Announce, Column, ColumnType, Marker, RestoredBy, Truncate};
 
 /// The options made whole and found good, or the first thing wrong with them.
 pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
@@ -245,16 +247,50 @@ fn deleted_at_column(relation: &Relation, options: &Options) -> Result<String> {
         return Err(Error::invalid(format!("option deleted_at: column {name} belongs to the key")));
     }
     let Some(attribute) = relation.attribute(&name) else { return Ok(name) };
-    if !attribute.column.type_of.is_stamp() {
-        return Err(Error::invalid(format!("option deleted_at: column {name} is not of type timestamptz"))
-            .detail("It tells the tombstones of one deletion from those of another, to the microsecond.")
-            .hint(format!("ALTER TABLE … ALTER COLUMN {} TYPE timestamptz;", ident(&name))));
-    }
+    marker(relation, attribute)?;
     if attribute.not_null || attribute.generated || attribute.has_default {
         return Err(Error::invalid(format!("option deleted_at: column {name} must be NULL in a live record"))
             .hint("It may be neither NOT NULL nor generated, and have no default."));
     }
     Ok(name)
+}
+
+/// The column, provided that it can mark tombstones.
+pub fn marker(relation: &Relation, attribute: &Attribute) -> Result<Marker> {
+    let column = &attribute.column;
+    Marker::new(column.clone()).ok_or_else(|| {
+        let error = Error::invalid(format!("option deleted_at: column {} is not of type {MARKER_TYPES}", column.name));
+        if column.type_of.base() == pg_sys::BOOLOID {
+            return says_nothing_of_when(relation, column, error);
+        }
+        let error =
+            error.detail("It says when a record was deleted: by that, retention counts, and restore() tells deletions apart.");
+        let (table, name) = (relation.title(), quote_identifier(&column.name));
+        match as_marker(column) {
+            Some(using) => error.hint(format!("ALTER TABLE {table} ALTER COLUMN {name} TYPE timestamptz USING {using};")),
+            None => error.hint("Name another column, or leave the option out: then a column deleted_at is added."),
+        }
+    })
+}
+
+/// How values of another type become stamps that mean the same moment, whatever time zone the session has; a number may count anything.
+fn as_marker(column: &Column) -> Option<String> {
+    let name = quote_identifier(&column.name);
+    match column.type_of.base() {
+        pg_sys::TIMESTAMPTZOID => Some(format!("{name}::timestamptz")),
+        pg_sys::TIMESTAMPOID | pg_sys::DATEOID => Some(format!("{name}::timestamp AT TIME ZONE 'UTC'")),
+        _ => None,
+    }
+}
+
+/// As Hibernate's @SoftDelete has it.
+fn says_nothing_of_when(relation: &Relation, column: &Column, error: Error) -> Error {
+    let (table, name) = (relation.title(), quote_identifier(&column.name));
+    error
+        .detail("It says that a record is deleted, and not when: neither could retention count, nor undo() tell deletions apart.")
+        .hint(format!(
+            "With layout archive nothing marks a tombstone. SELECT tombstone.manage('{table}', layout => 'archive'); then move what is marked there, DELETE FROM {table} WHERE {name}; and have the application DELETE."
+        ))
 }
 
 fn redactions(relation: &Relation, options: &Options) -> Result<()> {

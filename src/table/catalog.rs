@@ -9,6 +9,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
+use super::marker::{MARKER_TYPES, Marker};
 use super::options::{self, Options, PURGE_EVENTS};
 use super::tombstones::{Bin, Part};
 use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
@@ -211,10 +212,10 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         Some(bin) => Tombstones::Archive(Bin::load(bin, &relation)?),
         None => {
             let deleted_at = column("deleted_at", options.marker())?;
-            if !deleted_at.type_of.is_stamp() {
-                return Err(type_changed(&relation, &deleted_at, "timestamptz"));
+            match Marker::new(deleted_at.clone()) {
+                Some(deleted_at) => Tombstones::InPlace { deleted_at },
+                None => return Err(type_changed(&relation, &deleted_at, MARKER_TYPES)),
             }
-            Tombstones::InPlace { deleted_at }
         }
     };
     if let Some(version) = version.as_ref().filter(|version| !version.type_of.is_integer()) {

@@ -8,6 +8,7 @@ pub mod foreign_key;
 pub mod key;
 pub mod key_text;
 mod kind;
+pub mod marker;
 pub mod option_field;
 pub mod options;
 mod resolve;
@@ -32,6 +33,7 @@ pub use catalog::{
 };
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
+pub use marker::Marker;
 pub use resolve::{Fits, resolve};
 pub use restored_by::RestoredBy;
 pub use tombstones::{Bin, OwnColumns, Tombstones, derived_name, identifiable};

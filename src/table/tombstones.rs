@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::spi::quote_qualified_identifier;
 
 use super::catalog::{self, Relation};
-use super::{Column, ColumnType, Table};
+use super::{Column, ColumnType, Marker, Table};
 use crate::backend::ident::qualified;
 use crate::error::{Error, Result};
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub enum Tombstones {
     /// Layout in_place: in the table. This column is NULL while a record is live.
-    InPlace { deleted_at: Column },
+    InPlace { deleted_at: Marker },
     /// Layout archive: in a table beside it. Whatever is in the table is live.
     Archive(Bin),
 }
@@ -171,6 +171,14 @@ impl Table {
         match &self.tombstones {
             Tombstones::InPlace { deleted_at } => format!("{alias}.{} IS NULL", deleted_at.sql()),
             Tombstones::Archive(_) => "true".to_string(),
+        }
+    }
+
+    /// What a tombstone of this table has of the stamp of its deletion.
+    pub fn held(&self, stamp: i64) -> i64 {
+        match &self.tombstones {
+            Tombstones::InPlace { deleted_at } => deleted_at.held(stamp),
+            Tombstones::Archive(_) => stamp,
         }
     }
 

@@ -87,6 +87,15 @@ impl ColumnType {
         self.base
     }
 
+    pub fn declared(&self) -> pg_sys::Oid {
+        self.declared
+    }
+
+    /// Of a type with a precision: that, or -1 where none is declared.
+    pub fn modifier(&self) -> i32 {
+        self.modifier
+    }
+
     /// Whether values have parts, of types that may have checks of their own: a composite, a range, an array.
     pub fn has_parts(&self) -> bool {
         // SAFETY: catalog look-ups.
@@ -229,11 +238,6 @@ impl ColumnType {
     pub unsafe fn identical(&self, one: pg_sys::Datum, other: pg_sys::Datum) -> bool {
         // SAFETY: by contract of this function.
         unsafe { pg_sys::datumIsEqual(one, other, self.by_value, self.length as i32) }
-    }
-
-    /// Whether values of this type can stamp a tombstone: timestamptz, to the microsecond.
-    pub fn is_stamp(&self) -> bool {
-        self.declared == pg_sys::TIMESTAMPTZOID && self.modifier == -1
     }
 
     /// Whether values of this type are integers.

@@ -41,7 +41,7 @@ fn tombstones(table: &Table, entries: Vec<Vanished>) -> Result<Vec<Vanished>> {
     let (places, keys): (Vec<usize>, Vec<Key>) = readable_keys(table, &ids)?.into_iter().unzip();
     let standings = table.evaluating(|| layout::of(table).standings(&Rows::Records(&keys)))?;
     let is_tombstone = |(place, standing): (&usize, Option<Standing>)| {
-        (standing == Some(Standing::Deleted(entries[*place].stamp))).then_some(*place)
+        (standing == Some(Standing::Deleted(table.held(entries[*place].stamp)))).then_some(*place)
     };
     let stand: HashSet<usize> = places.iter().zip(standings).filter_map(is_tombstone).collect();
     let (stay, go): (Vec<_>, Vec<_>) = entries.into_iter().enumerate().partition(|(place, _)| stand.contains(place));

@@ -1,5 +1,5 @@
 //! Rows whose age is up, found and taken, in whichever relation they are. The rule's expression is its owner's: run this with the
-//! owner's rights, in a security-restricted operation.
+//! owner's rights, in a security-restricted operation; and in our settings, where a time without a zone is UTC.
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys;
@@ -24,7 +24,8 @@ pub struct Due<'a> {
     pub alias: String,
     /// What a row must be besides old enough.
     pub condition: Option<String>,
-    /// The moment that a row's age counts from.
+    /// The moment that a row's age counts from: a timestamptz, a timestamp or a date. A cast would fail at a date for which there is no
+    /// timestamp, and keep an index away; compared with a timestamptz, each is what it is.
     pub counts_from: String,
     /// The column that tells the tombstones of one id apart, where there may be several.
     pub deletion: Option<String>,
@@ -41,7 +42,8 @@ impl Due<'_> {
     }
 
     pub fn summary(&self, but: &[Key]) -> Result<Summary> {
-        let counted = format!("pg_catalog.count(*), pg_catalog.min({0}), pg_catalog.max({0})", self.counts_from);
+        let moment = |which| format!("pg_catalog.{which}({})::pg_catalog.timestamptz", self.counts_from);
+        let counted = format!("pg_catalog.count(*), {}, {}", moment("min"), moment("max"));
         let rows = self.find("summary", &counted).rows(&self.find_arguments(but)?, |row| {
             Ok(Summary { rows: row.get(1)?.unwrap_or_default(), oldest: row.get(2)?, newest: row.get(3)? })
         })?;
@@ -164,7 +166,7 @@ fn limit<'a>(rule: &Rule) -> Result<DatumWithOid<'a>> {
 /// The moment that a row of `alias` says its age counts from, where the rule has an expression for it.
 pub fn counts_from(rule: &Rule, otherwise: impl FnOnce() -> String) -> String {
     match &rule.from {
-        Some(from) => format!("(({from}\n)::pg_catalog.timestamptz)"),
+        Some(from) => format!("({from}\n)"),
         None => otherwise(),
     }
 }

@@ -20,6 +20,7 @@ use crate::lifecycle::cascade::Referred;
 use crate::lifecycle::rows::Rows;
 use crate::lifecycle::rule::Rule;
 use crate::table::key::Key;
+use crate::table::marker::may_be_held;
 use crate::table::{ForeignKey, Table, Tombstones};
 
 pub use sql::alias_beside;
@@ -35,12 +36,32 @@ pub enum Standing {
     Deleted(i64),
 }
 
+impl Standing {
+    /// The stamp of a tombstone.
+    pub fn stamp(self) -> Option<i64> {
+        match self {
+            Standing::Live => None,
+            Standing::Deleted(stamp) => Some(stamp),
+        }
+    }
+}
+
 /// One row found: which of the keys asked for it has, its version, and how it stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Found {
     pub key: usize,
     pub version: Option<i64>,
     pub standing: Standing,
+}
+
+/// A stamp of the log as these rows have it. A column that has had fewer digits in between has not got them back.
+pub fn stamp_among<'a>(table: &Table, logged: i64, found: impl IntoIterator<Item = &'a Found>) -> i64 {
+    let held = table.held(logged);
+    let stamps: Vec<i64> = found.into_iter().filter_map(|row| row.standing.stamp()).collect();
+    if stamps.contains(&held) {
+        return held;
+    }
+    stamps.into_iter().find(|stamp| may_be_held(*stamp, logged)).unwrap_or(held)
 }
 
 /// By which of its deletions a record fell whose tombstone is meant.

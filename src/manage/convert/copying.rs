@@ -19,7 +19,7 @@ use crate::lifecycle::rows::{columns_equal, keys_from};
 use crate::log::event::Told;
 use crate::manage::validate;
 use crate::table::key::columns_of;
-use crate::table::{Bin, Column, ColumnType, OnDelete, Table, Tombstones, by_oid, catalog};
+use crate::table::{Bin, Column, ColumnType, Marker, OnDelete, Table, Tombstones, by_oid, catalog};
 
 /// Who deleted what the log knows nothing of.
 const UNKNOWN: &str = "unknown";
@@ -27,7 +27,7 @@ const UNKNOWN: &str = "unknown";
 pub struct Copying {
     pub table: Rc<Table>,
     bin: Bin,
-    deleted_at: Column,
+    deleted_at: Marker,
     /// What tells its rows apart.
     key: Vec<Column>,
 }
@@ -84,10 +84,10 @@ impl Copying {
             same += &format!(" AND t.{} OPERATOR(pg_catalog.=) k.c{ids}", version.sql());
         }
         let sql = format!(
-            "{} SELECT {}, e.deletion, t.{stamp}, e.actor, e.cause, e.reason
+            "{} SELECT {}, e.deletion, {stamp}, e.actor, e.cause, e.reason
              FROM {}
              JOIN ROWS FROM ({}) WITH ORDINALITY AS e (deletion, actor, cause, reason, n) ON e.n OPERATOR(pg_catalog.=) k.c{}
-             JOIN {} ON {same} AND t.{stamp} OPERATOR(pg_catalog.=) k.c{}
+             JOIN {} ON {same} AND {}
              WHERE {}",
             self.insert(),
             self.values(),
@@ -95,9 +95,9 @@ impl Copying {
             of_entries.join(", "),
             ids + 2,
             self.source(),
-            ids + 1,
+            self.deleted_at.bears("t", &format!("k.c{}", ids + 1)),
             self.has_no_copy(),
-            stamp = self.deleted_at.sql(),
+            stamp = self.deleted_at.stamp("t"),
         );
         let statement = Statement::new(sql, types).planned_each_time();
         self.writing(|| statement.execute(&told))
@@ -113,7 +113,7 @@ impl Copying {
             for (i, key) in readable_keys(table, &ids)? {
                 let version = entry.versions.get(i).copied();
                 // The newest entry comes first, and of two that say the same it is the one.
-                if seen.insert((key.text.clone(), version, entry.stamp)) {
+                if seen.insert((key.text.clone(), version, self.deleted_at.held(entry.stamp))) {
                     keys.push(key);
                     versions.push(version);
                     at.push(pg_sys::Datum::from(entry.stamp));
@@ -143,11 +143,12 @@ impl Copying {
         let mut spool = Spool::new(&types);
         let key = self.key.iter().map(|column| format!("t.{}", column.sql())).collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "SELECT {key}, t.{stamp} FROM {} WHERE {} AND {} ORDER BY t.{stamp}",
+            "SELECT {key}, {} FROM {} WHERE {} AND {} ORDER BY t.{}",
+            self.deleted_at.stamp("t"),
             self.source(),
             self.is_tombstone(),
             self.has_no_copy(),
-            stamp = self.deleted_at.sql()
+            self.deleted_at.sql()
         );
         self.table.evaluating(|| spool.fill(&Statement::new(sql, []), &[]))?;
         Ok(spool)
@@ -168,17 +169,18 @@ impl Copying {
         arguments.push(of_stamps.array_of(column(keys)));
         arguments.push(rows.iter().map(|(_, number)| *number).collect::<Vec<_>>().into());
         let sql = format!(
-            "{} SELECT {}, k.c{}, t.{stamp}, '{UNKNOWN}', {}, NULL FROM {} JOIN {} ON {} AND t.{stamp} OPERATOR(pg_catalog.=) k.c{keys}
+            "{} SELECT {}, k.c{}, {}, '{UNKNOWN}', {}, NULL FROM {} JOIN {} ON {} AND {}
              WHERE {}",
             self.insert(),
             self.values(),
             keys + 1,
+            self.deleted_at.stamp("t"),
             self.cause()?,
             keys_from("k", types.len()),
             self.source(),
             columns_equal(&self.key, "t", |i| format!("k.c{i}")),
+            self.deleted_at.bears("t", &format!("k.c{keys}")),
             self.has_no_copy(),
-            stamp = self.deleted_at.sql(),
         );
         let statement = Statement::new(sql, types).planned_each_time();
         self.writing(|| statement.execute(&arguments))
@@ -231,8 +233,8 @@ impl Copying {
     /// That the bin's row `b` is a copy of the table's row `t`.
     fn is_copy(&self) -> String {
         let key = columns_equal(&self.key, "t", |i| format!("b.{}", self.key[i].sql()));
-        let (stamp, copied) = (self.deleted_at.sql(), self.bin.own.deleted_at.sql());
-        format!("{key} AND t.{stamp} OPERATOR(pg_catalog.=) b.{copied}")
+        // The bin has what the column holds, to the microsecond.
+        format!("{key} AND {}", self.deleted_at.bears("t", &format!("b.{}", self.bin.own.deleted_at.sql())))
     }
 
     fn has_no_copy(&self) -> String {
@@ -253,7 +255,7 @@ impl Copying {
     fn value_list(&self) -> Vec<String> {
         let value = |column: &Column| {
             let kind = column.type_of.sql();
-            if column.name == self.deleted_at.name {
+            if column.name == self.deleted_at.column().name {
                 return format!("NULL::{kind}");
             }
             match self.table.redactions.iter().find(|redaction| redaction.column.name == column.name) {
@@ -279,11 +281,10 @@ impl Copying {
             let same = key.parent_columns.iter().zip(&key.child_columns).zip(&key.operators);
             let same = same.map(|((parent, child), operator)| format!("p.{} {operator} t.{}", parent.sql(), child.sql()));
             conditions.push(format!(
-                "EXISTS (SELECT FROM {} AS p WHERE {} AND p.{} OPERATOR(pg_catalog.=) t.{})",
+                "EXISTS (SELECT FROM {} AS p WHERE {} AND {})",
                 parent.sql(),
                 same.collect::<Vec<_>>().join(" AND "),
-                deleted_at.sql(),
-                self.deleted_at.sql()
+                self.deleted_at.bears("t", &deleted_at.stamp("p")),
             ));
         }
         if conditions.is_empty() {

@@ -7,7 +7,6 @@ use pgrx::{Spi, pg_sys};
 
 use super::group::{self, Member};
 use super::{counted, tell, tell_truncate};
-use crate::backend::ident::ident;
 use crate::backend::procedure::transaction;
 use crate::backend::query::Statement;
 use crate::backend::relation::{LockFor, keeper, lock};
@@ -20,7 +19,7 @@ use crate::manage::doors::forget_all;
 use crate::manage::{triggers, unique, validate};
 use crate::settings::in_our_settings;
 use crate::table::options::{IN_PLACE, Options};
-use crate::table::{Bin, Column, Table, by_oid, catalog};
+use crate::table::{Bin, Column, Marker, Table, by_oid, catalog};
 
 /// What came back to one table.
 struct Back {
@@ -62,7 +61,7 @@ fn convert(table: pg_sys::Oid) -> Result<Vec<Back>> {
     let mut back = Vec::new();
     for Returning { member, options, rows, deleted_at, .. } in &returning {
         change_layout(member, options)?;
-        back.push(Back { title: member.relation.title(), rows: *rows, column: quote_identifier(deleted_at) });
+        back.push(Back { title: member.relation.title(), rows: *rows, column: quote_identifier(&deleted_at.column().name) });
     }
     Ok(back)
 }
@@ -109,7 +108,7 @@ struct Returning<'a> {
     /// What they will be.
     options: Options,
     rows: i64,
-    deleted_at: String,
+    deleted_at: Marker,
 }
 
 impl<'a> Returning<'a> {
@@ -118,13 +117,14 @@ impl<'a> Returning<'a> {
         let before = member.options.clone();
         let truncate = before.truncate.clone().filter(|truncate| truncate == "refuse");
         let options = Options { layout: Some(IN_PLACE.into()), deleted_at: None, truncate, ..before };
-        let deleted_at = options.marker().to_string();
-        if member.relation.attribute(&deleted_at).is_none() {
+        let name = options.marker().to_string();
+        let Some(attribute) = member.relation.attribute(&name) else {
             let title = member.relation.title();
-            return Err(Error::not_ready(format!("table {title} has no column {deleted_at}"))
+            return Err(Error::not_ready(format!("table {title} has no column {name}"))
                 .detail("With layout in_place it says which rows are tombstones.")
-                .hint(format!("ALTER TABLE {title} ADD COLUMN {} timestamptz;", quote_identifier(&deleted_at))));
-        }
+                .hint(format!("ALTER TABLE {title} ADD COLUMN {} timestamptz;", quote_identifier(&name))));
+        };
+        let deleted_at = validate::marker(&member.relation, attribute)?;
         let options = validate::complete(&member.relation, options)?;
         let mut returning = Returning { member, table, options, rows: 0, deleted_at };
         let bin = returning.bin()?;
@@ -149,7 +149,7 @@ impl<'a> Returning<'a> {
 
     /// How many rows of the table are tombstones, or would be.
     fn marked(&self) -> Result<i64> {
-        let (only, table, column) = (self.only(), self.table.sql(), ident(&self.deleted_at));
+        let (only, table, column) = (self.only(), self.table.sql(), self.deleted_at.sql());
         self.number(&format!("SELECT pg_catalog.count(*) FROM {only}{table} WHERE {column} IS NOT NULL"))
     }
 
@@ -183,9 +183,10 @@ impl<'a> Returning<'a> {
         let only = self.only();
         let marked = self.marked()?;
         if marked > 0 {
-            return Err(Error::not_ready(format!("column {} of table {title} is set in live rows", self.deleted_at))
+            let name = &self.deleted_at.column().name;
+            return Err(Error::not_ready(format!("column {name} of table {title} is set in live rows"))
                 .detail(format!("Such rows: {marked}. With layout in_place they would be tombstones."))
-                .hint(format!("UPDATE {title} SET {} = NULL; or delete them first.", quote_identifier(&self.deleted_at))));
+                .hint(format!("UPDATE {title} SET {} = NULL; or delete them first.", quote_identifier(name))));
         }
         let key: Vec<&Column> = table.id.iter().chain(&table.version).collect();
         let same = |other: &str| columns_equal(key.iter().copied(), "b", |i| format!("{other}.{}", key[i].sql()));
@@ -219,13 +220,14 @@ impl<'a> Returning<'a> {
     /// The statement that brings them back.
     fn insert(&self) -> Result<String> {
         let bin = self.bin()?;
-        let columns = bin.columns.iter().filter(|column| column.name != self.deleted_at).map(|column| column.sql());
+        let marker = &self.deleted_at;
+        let columns = bin.columns.iter().filter(|column| column.name != marker.column().name).map(|column| column.sql());
         let columns = columns.collect::<Vec<_>>().join(", ");
         Ok(format!(
             "INSERT INTO {} ({columns}, {}) OVERRIDING SYSTEM VALUE SELECT {columns}, {} FROM {}",
             self.table.sql(),
-            ident(&self.deleted_at),
-            bin.own.deleted_at.sql(),
+            marker.sql(),
+            marker.holding(&bin.own.deleted_at.sql()),
             bin.sql()
         ))
     }

@@ -28,13 +28,12 @@ impl Follow for InPlace<'_> {
         let statement = child.statement(Purpose("fallen children", "", key.oid), || {
             let types = parents.types_and_stamp();
             let sql = format!(
-                "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) ${}",
+                "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND {}",
                 columns(&child.id),
                 child.sql(),
                 parents.rows_from(),
                 parents.equal_children(key),
-                self.deleted_at.sql(),
-                types.len(),
+                self.deleted_at.bears("t", &format!("${}", types.len())),
             );
             (sql, types)
         });
@@ -71,11 +70,11 @@ impl InPlace<'_> {
             let types = parents.types_and_stamp();
             let (column, stamp) = (self.deleted_at.sql(), format!("${}", types.len()));
             let (value, was) = match write {
-                Write::SoftDelete => (stamp, "IS NULL".to_string()),
-                Write::Restore => ("NULL".to_string(), format!("OPERATOR(pg_catalog.=) {stamp}")),
+                Write::SoftDelete => (self.deleted_at.holding(&stamp), format!("t.{column} IS NULL")),
+                Write::Restore => ("NULL".to_string(), self.deleted_at.bears("t", &stamp)),
             };
             let sql = format!(
-                "UPDATE {} AS t SET {column} = {value} FROM {} WHERE {} AND t.{column} {was}",
+                "UPDATE {} AS t SET {column} = {value} FROM {} WHERE {} AND {was}",
                 self.table.sql(),
                 parents.rows_from(),
                 parents.equal_children(key),

@@ -23,11 +23,11 @@ use crate::lifecycle::restoring::by_function;
 use crate::lifecycle::rows::{Clause, Rows};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::table::key::Key;
-use crate::table::{Column, Purpose, Table};
+use crate::table::{Marker, Purpose, Table};
 
 pub struct InPlace<'a> {
     pub table: &'a Table,
-    pub deleted_at: &'a Column,
+    pub deleted_at: &'a Marker,
 }
 
 impl Doors for InPlace<'_> {
@@ -76,7 +76,7 @@ impl Doors for InPlace<'_> {
             let deleted = match stamp {
                 Some(_) => {
                     types.push(pg_sys::TIMESTAMPTZOID);
-                    format!("t.{column} OPERATOR(pg_catalog.=) ${}", types.len())
+                    self.deleted_at.bears("t", &format!("${}", types.len()))
                 }
                 None => format!("t.{column} IS NOT NULL"),
             };
@@ -110,8 +110,8 @@ impl Doors for InPlace<'_> {
             let Clause { from, condition, types, ordinal } = rows.clause(table);
             let version = table.version.as_ref().map_or("NULL".into(), |version| format!("t.{}", version.sql()));
             let sql = format!(
-                "SELECT {ordinal}, {version}::pg_catalog.int8, t.{} FROM {} AS t{} WHERE {condition} ORDER BY 1, 2{locking}",
-                self.deleted_at.sql(),
+                "SELECT {ordinal}, {version}::pg_catalog.int8, {} FROM {} AS t{} WHERE {condition} ORDER BY 1, 2{locking}",
+                self.deleted_at.stamp("t"),
                 table.sql(),
                 joined(",", &from),
             );
@@ -131,8 +131,8 @@ impl Doors for InPlace<'_> {
         let table = self.table;
         let statement = table.statement(Purpose("standings", rows.name(), 0), || {
             let Clause { from, condition, types, ordinal } = rows.clause(table);
-            let (stamp, target, from) = (self.deleted_at.sql(), table.sql(), joined(",", &from));
-            (format!("SELECT {ordinal}, t.{stamp} FROM {target} AS t{from} WHERE {condition}"), types)
+            let (stamp, target, from) = (self.deleted_at.stamp("t"), table.sql(), joined(",", &from));
+            (format!("SELECT {ordinal}, {stamp} FROM {target} AS t{from} WHERE {condition}"), types)
         });
         let mut standings = vec![None; rows.keys()];
         // An ordinal and a timestamptz: both are their 64 bits.
@@ -181,10 +181,9 @@ impl InPlace<'_> {
             let Clause { from, condition, types, .. } = rows.clause(table);
             let (target, column) = (table.sql(), self.deleted_at.sql());
             let not_blank = blank_already(table, rows).map_or(String::new(), |blank| format!(" AND NOT ({blank})"));
-            let sql = format!(
-                "UPDATE {target} AS t SET {column} = pg_catalog.now(){} WHERE {condition} AND t.{column} IS NULL{not_blank}",
-                joined(" FROM", &from)
-            );
+            let (now, from) = (self.now(), joined(" FROM", &from));
+            let sql =
+                format!("UPDATE {target} AS t SET {column} = {now}{from} WHERE {condition} AND t.{column} IS NULL{not_blank}");
             (sql, types)
         })
     }
@@ -196,8 +195,13 @@ impl InPlace<'_> {
         }
         error.hint_where_none(format!(
             "A soft delete updates column {}: it takes the privilege to, and every UPDATE policy's WITH CHECK has to allow it; where a policy has none, its USING. Make a policy that only hides tombstones FOR SELECT.",
-            self.deleted_at.name
+            self.deleted_at.column().name
         ))
+    }
+
+    /// The stamp of this transaction's deletions, as the column holds it.
+    fn now(&self) -> String {
+        self.deleted_at.holding("pg_catalog.now()")
     }
 
     fn by<'d>(&'d self, rule: &'d Rule) -> Due<'d> {
@@ -207,7 +211,7 @@ impl InPlace<'_> {
         let take = if rule.action == Action::Purge || skips_tombstones(table, rule) {
             format!("DELETE FROM {target}")
         } else {
-            format!("UPDATE {target} SET {column} = pg_catalog.now()")
+            format!("UPDATE {target} SET {column} = {}", self.now())
         };
         let counts_from = counts_from(rule, || stamp);
         Due { table, rule, target, alias, condition, counts_from, deletion: None, take }
