@@ -73,8 +73,9 @@ const Person = new EntitySchema({
         id: { type: "int", primary: true, generated: true },
         email: { type: "text", nullable: true },
         name: { type: "text" },
-        deletedAt: { type: "timestamptz", deleteDate: true },
+        deletedAt: { type: "timestamp", deleteDate: true }, // Which is what TypeORM makes by default.
     },
+    indices: [{ name: "person_email_live", columns: ["email"], unique: true, where: '"deletedAt" IS NULL' }],
     relations: { notes: { type: "one-to-many", target: "Note", inverseSide: "person", cascade: ["insert"] } },
 });
 
@@ -83,7 +84,7 @@ const Note = new EntitySchema({
     columns: {
         id: { type: "int", primary: true, generated: true },
         text: { type: "text" },
-        deletedAt: { type: "timestamptz", deleteDate: true },
+        deletedAt: { type: "timestamp", deleteDate: true },
     },
     relations: { person: { type: "many-to-one", target: "Person", nullable: false, onDelete: "CASCADE", inverseSide: "notes" } },
 });
@@ -258,6 +259,47 @@ describe("a table in place", () => {
         assert.equal((await people.getRepository(Person).softDelete({ id: Not(0) })).affected, 301);
         assert.deepEqual(await undo(people), { person: 301, note: 2 });
         assert.equal(await people.getRepository(Person).count(), 301);
+    });
+
+    test("a stale save leaves blank what was redacted", async () => {
+        await people.getRepository(Person).softDelete(ann.id);
+        await people.getRepository(Person).save(ann); // Its deletedAt is null, and TypeORM sees that the row's is not.
+
+        const [back] = await people.getRepository(Person).find();
+        assert.deepEqual([back.email, back.name], [null, "Ann"]);
+    });
+
+    test("where only functions restore, a stale save is an error", async () => {
+        await people.query("SELECT tombstone.configure('people.person', 'restore', 'function')");
+        try {
+            await people.getRepository(Person).softDelete(ann.id);
+            await assert.rejects(people.getRepository(Person).save(ann), { name: "QueryFailedError", code: "55000" });
+            await assert.rejects(people.getRepository(Person).restore(ann.id), { code: "55000" });
+            assert.equal(await people.getRepository(Person).count(), 0);
+            await people.query("SELECT tombstone.restore($1, 'people.person')", [String(ann.id)]);
+            assert.equal(await people.getRepository(Note).count(), 2);
+        } finally {
+            await people.query("SELECT tombstone.configure('people.person', 'restore', NULL)");
+        }
+    });
+
+    test("a unique key is free again, and an upsert updates live rows alone", async () => {
+        await people.query("SELECT tombstone.configure('people.person', 'redact', '{}')");
+        try {
+            await people.getRepository(Person).softDelete(ann.id);
+            const upsert = (name) =>
+                people.getRepository(Person).upsert(
+                    { email: ann.email, name },
+                    { conflictPaths: ["email"], indexPredicate: '"deletedAt" IS NULL' },
+                );
+            await upsert("Upserted");
+            await upsert("Upserted again");
+            const live = await people.getRepository(Person).find();
+            assert.deepEqual(live.map(({ name }) => name), ["Upserted again"]);
+            await assert.rejects(people.getRepository(Person).restore(ann.id), { code: "23505" });
+        } finally {
+            await people.query("SELECT tombstone.configure('people.person', 'redact', '{\"email\": null}')");
+        }
     });
 
     test("a listener hears the words of seed 004", async () => {

@@ -428,12 +428,12 @@ class Versions(Case):
 
 
 def only_ours(connection):
-    """An include_name for Alembic's env.py that leaves out the archives and whatever is the extension's own."""
+    """An include_name for Alembic's env.py that leaves out the bins and whatever is the extension's own."""
 
     # Asked only when a diff wants to know. Before that the extension may be missing, and a question would begin the
     # connection's transaction, which Alembic would then leave to whoever began it.
     @cache
-    def archives():
+    def bins():
         parts = text(
             "SELECT nullif(n.nspname, current_schema), c.relname"
             " FROM tombstone.tables t, pg_partition_tree(t.archive) p"
@@ -444,7 +444,7 @@ def only_ours(connection):
     def include_name(name, kind, parents):
         if kind == "schema":
             return name != "tombstone"
-        return kind != "table" or (parents["schema_name"], name) not in archives()
+        return kind != "table" or (parents["schema_name"], name) not in bins()
 
     return include_name
 
