@@ -41,6 +41,11 @@ CREATE FUNCTION tombstone.on_truncate() RETURNS trigger
 COMMENT ON FUNCTION tombstone.on_truncate() IS
     'Trigger of managed tables and archives: every row is archived and recorded as deleted, or recorded as purged; refuses TRUNCATE while a record is on hold.';
 
+CREATE FUNCTION tombstone.on_live_delete() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'tombstone_on_live_delete';
+COMMENT ON FUNCTION tombstone.on_live_delete() IS
+    'Trigger of views that live_view() makes: a DELETE through the view soft-deletes the row, with the rights of whoever deletes.';
+
 CREATE FUNCTION tombstone.on_drop() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'on_drop_wrapper';
 COMMENT ON FUNCTION tombstone.on_drop() IS

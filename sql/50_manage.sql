@@ -42,6 +42,11 @@ CREATE FUNCTION tombstone.unique_among_live(relation regclass, "constraint" name
 COMMENT ON FUNCTION tombstone.unique_among_live IS
     'Layout in_place, of a table you own: makes of a unique constraint or index a unique index of the same name in which live rows alone take part, so that what a tombstone holds can be used again. Returns what ON CONFLICT has to say from then on to mean it. Refuses keys that foreign keys or the table''s id stand on, and DEFERRABLE ones, as Postgres cannot defer a partial index. Takes the table to itself while the index is built.';
 
+CREATE FUNCTION tombstone.live_view(relation regclass, name name) RETURNS regclass
+    LANGUAGE c AS 'MODULE_PATHNAME', 'live_view_wrapper';
+COMMENT ON FUNCTION tombstone.live_view IS
+    'Layout in_place, of a table you own: makes a view of its live rows, beside it, that can be read and written like the table, with the rights of whoever does. A DELETE through it is a soft delete. Its columns are the table''s, and follow them. From PostgreSQL 15 on.';
+
 CREATE PROCEDURE tombstone.convert(relation regclass, layout text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'convert_wrapper';
 COMMENT ON PROCEDURE tombstone.convert IS

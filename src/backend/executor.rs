@@ -3,7 +3,7 @@
 //!
 //! Statement triggers cannot say so: one that names a partition skips the triggers of the partitioned table. The executor can;
 //! and the processor of utility statements, for COPY, which does not pass the executor. That one also tells of commands about
-//! databases and extensions, before and after, and of ALTER TABLE before.
+//! databases and extensions, before and after, and of ALTER TABLE.
 
 use std::cell::{Cell, RefCell};
 use std::thread::LocalKey;
@@ -20,11 +20,12 @@ type Around = (fn(&Command), fn(&Command));
 /// What is to happen when a statement starts, and how deep that one is.
 type Start = (u32, Box<dyn FnOnce()>);
 
-/// What is to happen before an ALTER TABLE.
-type BeforeAlter = fn(*mut pg_sys::AlterTableStmt, *const core::ffi::c_char);
+/// What is to happen before an ALTER TABLE; it says what is to happen afterwards.
+type AroundAlter = fn(*mut pg_sys::AlterTableStmt, *const core::ffi::c_char) -> Option<After>;
+pub type After = Box<dyn FnOnce()>;
 
 thread_local! {
-    static BEFORE_ALTER: Cell<Option<BeforeAlter>> = const { Cell::new(None) };
+    static AROUND_ALTER: Cell<Option<AroundAlter>> = const { Cell::new(None) };
     static DROPS_WITH_CASCADE: Cell<bool> = const { Cell::new(false) };
     static AT_START: RefCell<Option<Start>> = const { RefCell::new(None) };
     static DEPTH: Cell<u32> = const { Cell::new(0) };
@@ -57,9 +58,10 @@ pub fn around_commands(before: fn(&Command), after: fn(&Command)) {
     AROUND.set(Some((before, after)));
 }
 
-/// Calls `before` each ALTER TABLE, with the statement as parsed, which it may change, and its text. Called at load, where `at_statement_end` is.
-pub fn before_alter_table(before: BeforeAlter) {
-    BEFORE_ALTER.set(Some(before));
+/// Calls `around` before each ALTER TABLE, with the statement as parsed, which it may change, and its text; and what that returns after
+/// it, unless it fails. Called at load, where `at_statement_end` is.
+pub fn around_alter_table(around: AroundAlter) {
+    AROUND_ALTER.set(Some(around));
 }
 
 /// Whether a DROP TABLE … CASCADE is running.
@@ -287,17 +289,16 @@ unsafe extern "C-unwind" fn on_utility(
     }
     let (mut statement, mut read_only_tree) = (statement, read_only_tree);
     // SAFETY: a utility statement, read; one that others may run again is changed as a copy.
-    let _dropping = unsafe {
-        if (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_AlterTableStmt
-            && let Some(before) = BEFORE_ALTER.get()
-        {
+    let (altered, _dropping) = unsafe {
+        let alters = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_AlterTableStmt;
+        let altered = AROUND_ALTER.get().filter(|_| alters).and_then(|around| {
             if read_only_tree {
                 statement = pg_sys::copyObjectImpl(statement.cast()).cast();
                 read_only_tree = false;
             }
-            before((*statement).utilityStmt.cast(), text);
-        }
-        Dropping::begin((*statement).utilityStmt)
+            around((*statement).utilityStmt.cast(), text)
+        });
+        (altered, Dropping::begin((*statement).utilityStmt))
     };
     // SAFETY: a utility statement, read; and hands on exactly what the hook was given.
     let copies = unsafe {
@@ -322,6 +323,9 @@ unsafe extern "C-unwind" fn on_utility(
     };
     if copies && let Some(at_end) = AT_END.get() {
         with_snapshot(|| at_end(DEPTH.get()));
+    }
+    if let Some(after) = altered {
+        after();
     }
     if let Some(((_, after), command)) = &around {
         after(command);

@@ -17,9 +17,14 @@ pub fn caller() -> pg_sys::Oid {
 
 /// The role that acts, by name: as the login or SET ROLE has it, whatever SECURITY DEFINER function is running.
 pub fn actor() -> String {
-    // SAFETY: the outer user always exists by name, else (dropped meanwhile) noerr gives NULL.
+    // SAFETY: reads a backend-local variable.
+    role_name(unsafe { pg_sys::GetOuterUserId() })
+}
+
+/// The name of a role, or its number where it is dropped.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: a catalog look-up that returns NULL, as asked by noerr, or a fresh C string.
     unsafe {
-        let role = pg_sys::GetOuterUserId();
         let name = pg_sys::GetUserNameFromId(role, true);
         if name.is_null() { role.to_u32().to_string() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
     }

@@ -3,18 +3,20 @@
 //! The update trigger fires BEFORE, so that redaction is part of the same row write; it also sees a soft delete that moves
 //! the row to another partition. The delete trigger fires AFTER, when a row that only moved has been marked as moved.
 
+use pgrx::htup::heap_getattr_raw;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{pg_guard, pg_sys};
 
-use super::shape::{OfLayout, shape_of};
+use super::shape::{OfLayout, position, shape_of};
 use super::{archive, in_place, moved, truncate, unlinked};
 use crate::backend::executor;
 use crate::error::{Error, Result};
-use crate::lifecycle::hold;
 use crate::lifecycle::layout::{hard, returning};
+use crate::lifecycle::{hold, soft_delete};
 use crate::log::deletion;
 use crate::log::event::Change;
-use crate::table;
+use crate::table::key::Key;
+use crate::table::{self, Column, Table};
 
 macro_rules! trigger_function {
     ($name:ident, $info:ident, $act:expr) => {
@@ -43,6 +45,7 @@ trigger_function!(tombstone_on_bin_update, pg_finfo_tombstone_on_bin_update, |tr
 trigger_function!(tombstone_on_bin_delete, pg_finfo_tombstone_on_bin_delete, |trigger| on_bin_delete(trigger));
 trigger_function!(tombstone_on_bin_replicated, pg_finfo_tombstone_on_bin_replicated, |trigger| on_bin_replicated(trigger));
 trigger_function!(tombstone_on_truncate, pg_finfo_tombstone_on_truncate, |trigger| on_truncate(trigger));
+trigger_function!(tombstone_on_live_delete, pg_finfo_tombstone_on_live_delete, |trigger| on_live_delete(trigger));
 
 trigger_function!(tombstone_on_replicated, pg_finfo_tombstone_on_replicated, |trigger| on_replicated(trigger));
 
@@ -165,6 +168,46 @@ unsafe fn on_bin_replicated(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Dat
         // Who applies a subscription runs no statements: one that runs is TRUNCATE's, which archives here.
         let is_copy = pg_sys::IsLogicalWorker() && !executor::is_running() && deletion::is_under_way();
         Ok(if is_copy { pg_sys::Datum::from(0) } else { pg_sys::Datum::from(trigger.tg_trigtuple) })
+    }
+}
+
+/// A row that is deleted through a view of live rows: it is soft-deleted, or counts as none where somebody has deleted it meanwhile.
+unsafe fn on_live_delete(trigger: &pg_sys::TriggerData) -> Result<pg_sys::Datum> {
+    // SAFETY: an INSTEAD OF DELETE trigger has the old tuple, of its view's descriptor.
+    unsafe {
+        expect(trigger, pg_sys::TRIGGER_EVENT_DELETE | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_INSTEAD)?;
+        let (tuple, row) = (trigger.tg_trigtuple, (*trigger.tg_relation).rd_att);
+        let table = table::by_live_view((*trigger.tg_relation).rd_id)?;
+        let shown = Shown { table: &table, tuple, row };
+        let is_deleted = soft_delete::row(&table, &shown.key()?, shown.version()?)?;
+        Ok(if is_deleted { pg_sys::Datum::from(tuple) } else { pg_sys::Datum::from(0) })
+    }
+}
+
+/// A row of a view of live rows.
+struct Shown<'a> {
+    table: &'a Table,
+    tuple: pg_sys::HeapTuple,
+    row: pg_sys::TupleDesc,
+}
+
+impl Shown<'_> {
+    fn value(&self, column: &Column) -> Result<pg_sys::Datum> {
+        let place = position(self.row, column)?;
+        // SAFETY: a tuple of that descriptor.
+        let value = unsafe { heap_getattr_raw(self.tuple, place, self.row) };
+        value.ok_or_else(|| Error::not_ready(format!("the view's row has NULL in column {}", column.name)))
+    }
+
+    fn key(&self) -> Result<Key> {
+        let values = self.table.id.iter().map(|column| self.value(column)).collect::<Result<Vec<_>>>()?;
+        // SAFETY: read from the id columns.
+        Ok(Key { text: unsafe { self.table.key_text(&values) }, values })
+    }
+
+    fn version(&self) -> Result<Option<i64>> {
+        let read = |column: &Column| Ok(column.type_of.integer(self.value(column)?));
+        self.table.version.as_ref().map(read).transpose()
     }
 }
 

@@ -14,7 +14,7 @@ mod restore;
 pub mod restoring;
 pub mod rows;
 pub mod rule;
-mod soft_delete;
+pub mod soft_delete;
 mod soft_delete_many;
 mod state;
 mod undo;

@@ -30,6 +30,12 @@ fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option
     delete().map_err(Into::into)
 }
 
+/// Soft-deletes one live row, as the caller may; whether there was one. Of a table without versions that is its record.
+pub fn row(table: &Table, key: &Key, version: Option<i64>) -> Result<bool> {
+    let rows = version.as_ref().map_or(Rows::Record(key), |version| Rows::Versions(key, std::slice::from_ref(version)));
+    Ok(seen(table, || layout::of(table).soft_delete_as_caller(&rows))? > 0)
+}
+
 /// Why there was nothing to delete.
 fn why_not(table: &Table, key: &Key, found: &[Found]) -> Error {
     if found.is_empty() {

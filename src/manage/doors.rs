@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
 use serde_json::{Map, Value};
 
-use super::{bin, on_delete, tree, triggers, unique, validate};
+use super::{bin, live_view, on_delete, tree, triggers, unique, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
 use crate::backend::invalidation;
@@ -200,6 +200,7 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
                 ));
         }
         triggers::detach(number, &relation, None, options.follows_creates())?;
+        live_view::release(&relation)?;
         forget_all(relation.oid)?;
         let half_filled = catalog::bin_of(relation.oid)?;
         catalog::delete(relation.oid)?;
@@ -212,6 +213,7 @@ fn unmanage(relation: Option<pg_sys::Oid>, discard: Option<bool>) -> Result<(), 
 fn end_archived(number: i32, relation: &Relation, archive: pg_sys::Oid, options: &Options) -> Result<()> {
     let bin = catalog::relation(archive)?;
     triggers::detach(number, relation, Some(archive), options.follows_creates())?;
+    live_view::release(relation)?;
     forget_all(relation.oid)?;
     catalog::delete(relation.oid)?;
     if let Some(bin) = bin {
@@ -265,6 +267,14 @@ fn add_deleted_at(relation: &Relation, options: &Options) -> Result<()> {
         return Ok(());
     }
     run_as_owner(relation, &format!("ALTER TABLE {} ADD COLUMN {} pg_catalog.timestamptz", sql(relation), ident(name)))
+}
+
+/// 22023 of a table whose layout is archive, for the reason `why`; 55000 where the column that marks tombstones is gone.
+pub fn require_in_place(relation: &Relation, options: &Options, why: &str) -> Result<()> {
+    if options.layout.as_deref() == Some(ARCHIVE) {
+        return Err(Error::invalid(format!("table {} has layout archive", relation.title())).detail(why));
+    }
+    require_deleted_at(relation, options, "")
 }
 
 /// Changing an option never adds the column: every tombstone would come to life unsaid.

@@ -6,6 +6,7 @@ mod convert;
 mod doors;
 mod drift;
 mod drop;
+mod live_view;
 mod on_delete;
 mod retype;
 mod tree;
@@ -13,7 +14,15 @@ mod triggers;
 mod unique;
 mod validate;
 
+use crate::backend::executor;
+
 /// Called at load.
 pub fn init() {
-    retype::init();
+    executor::around_alter_table(|statement, text| {
+        // SAFETY: a statement as parsed, and its text.
+        unsafe {
+            retype::before_alter_table(statement, text);
+            live_view::before_alter_table(statement)
+        }
+    });
 }

@@ -11,7 +11,6 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{PgList, pg_sys};
 
 use super::drift::cannot_follow;
-use crate::backend::executor;
 use crate::backend::expression::parsed;
 use crate::backend::identity::{caller, has_privileges_of};
 use crate::backend::relation::{LockFor, lock, own, owner_of};
@@ -22,12 +21,13 @@ use crate::table::catalog::{self, Relation};
 use crate::table::options::IN_PLACE;
 use crate::table::{ColumnType, marker};
 
-/// Called at load.
-pub fn init() {
-    executor::before_alter_table(|statement, text| {
-        // SAFETY: a statement as parsed, and its text.
-        unsafe { with_snapshot(|| before(statement, text)) }.map_err(ErrorReport::from).unwrap_or_report();
-    });
+/// Before an ALTER TABLE.
+///
+/// # Safety
+/// `statement` is as parsed, `text` the text it was parsed from.
+pub unsafe fn before_alter_table(statement: *mut pg_sys::AlterTableStmt, text: *const c_char) {
+    // SAFETY: by contract of this function.
+    unsafe { with_snapshot(|| before(statement, text)) }.map_err(ErrorReport::from).unwrap_or_report();
 }
 
 /// # Safety

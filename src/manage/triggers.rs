@@ -10,7 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
-use super::{drift, on_delete, tree, validate};
+use super::{drift, live_view, on_delete, tree, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::own_table::own_statements;
@@ -288,6 +288,7 @@ fn on_partition() -> Result<(), ErrorReport> {
         let tables: Vec<pg_sys::Oid> = tables.into_iter().flatten().collect();
         for table in &tables {
             drift::follow(*table)?;
+            live_view::follow(*table)?;
             tree::check_new(*table)?;
             refuse_heir(*table)?;
             guard_bin(*table)?;

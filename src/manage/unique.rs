@@ -10,14 +10,14 @@ use pgrx::spi::quote_identifier;
 use serde_json::Value;
 
 use super::bin::run_as;
-use super::doors::{self, owned};
+use super::doors::{owned, require_in_place};
 use crate::backend::ident::{ident, literal, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::own_table::own_statements;
 use crate::backend::relation::{LockFor, index_definition};
 use crate::error::{Error, Result};
 use crate::table::catalog::{self, Relation};
-use crate::table::options::{ARCHIVE, Options, names_column};
+use crate::table::options::{Options, names_column};
 
 own_statements! {
     // A constraint and its index have one name.
@@ -135,7 +135,7 @@ fn unique_among_live(relation: Option<pg_sys::Oid>, constraint: Option<&CStr>) -
     let change = || -> Result<String> {
         let relation = owned(relation, LockFor::Ending)?;
         let (_, options) = catalog::options_of(relation.oid)?.ok_or_else(|| catalog::not_managed(relation.oid))?;
-        require_in_place(&relation, &options)?;
+        require_in_place(&relation, &options, "Tombstones are not in it: its unique keys are of live rows alone.")?;
         let name = constraint.ok_or_else(|| Error::invalid("constraint must not be NULL"))?.to_string_lossy();
         let keys = UniqueKey::all(relation.oid)?;
         let key = keys.iter().find(|key| key.name == name).ok_or_else(|| no_such_key(&relation, &keys, &name))?;
@@ -148,14 +148,6 @@ fn unique_among_live(relation: Option<pg_sys::Oid>, constraint: Option<&CStr>) -
         Ok(key.on_conflict(options.marker()))
     };
     change().map_err(Into::into)
-}
-
-fn require_in_place(relation: &Relation, options: &Options) -> Result<()> {
-    if options.layout.as_deref() == Some(ARCHIVE) {
-        return Err(Error::invalid(format!("table {} has layout archive", relation.title()))
-            .detail("Tombstones are not in it: its unique keys are of live rows alone."));
-    }
-    doors::require_deleted_at(relation, options, "")
 }
 
 fn no_such_key(relation: &Relation, keys: &[UniqueKey], name: &str) -> Error {

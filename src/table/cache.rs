@@ -74,6 +74,18 @@ pub fn by_trigger(relation: pg_sys::Oid) -> Result<Rc<Table>> {
         .hint("Manage it with tombstone.manage(), or drop its triggers that execute functions of tombstone."))
 }
 
+/// The managed table whose live rows `view` shows.
+pub fn by_live_view(view: pg_sys::Oid) -> Result<Rc<Table>> {
+    if let Some(table) = remembered(view) {
+        return Ok(table);
+    }
+    let table = catalog::table_of_live_view(view)?.map(catalog::load).transpose()?.flatten();
+    table.map(|table| remember(view, table)).ok_or_else(|| {
+        Error::undefined(format!("view {} is not one of a managed table", catalog::title(view)))
+            .hint("tombstone.live_view() makes views of live rows.")
+    })
+}
+
 fn remembered(relation: pg_sys::Oid) -> Option<Rc<Table>> {
     KNOWN.with(|known| {
         if known.borrow().generation != generation() {

@@ -125,6 +125,12 @@ own_statements! {
         "UPDATE tombstone.managed SET archive = $2::regclass WHERE relation = $1";
     OF_ARCHIVE(OID) =
         "SELECT relation::oid FROM tombstone.managed WHERE archive = $1 AND layout = 'archive'";
+    OF_LIVE_VIEW(OID) =
+        "SELECT m.relation::oid FROM pg_catalog.pg_rewrite r
+         JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+                                    AND d.refclassid = 'pg_catalog.pg_class'::regclass
+         JOIN tombstone.managed m ON m.relation = d.refobjid
+         WHERE r.ev_class = $1 AND r.rulename = '_RETURN' ORDER BY m.managed LIMIT 1";
     // A partition's bounds, as their text says: it has been written, and is read, under the same settings. It is asked of no relation:
     // Postgres would lock that one for a moment, and so wait for whoever drops it, and whom we may keep waiting.
     PARTS(OID) =
@@ -293,6 +299,11 @@ pub fn set_bin(relation: pg_sys::Oid, bin: Option<pg_sys::Oid>) -> Result<()> {
 /// The managed table whose bin is `relation`; not while it is being filled.
 pub fn table_of_archive(relation: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
     OF_ARCHIVE.first(&[relation.into()], |row| row.get(1))
+}
+
+/// The managed table that the view `view` is about.
+pub fn table_of_live_view(view: pg_sys::Oid) -> Result<Option<pg_sys::Oid>> {
+    OF_LIVE_VIEW.first(&[view.into()], |row| row.get(1))
 }
 
 /// The partitions of a bin, and their bounds, as they are committed by now.

@@ -27,7 +27,7 @@ use pgrx::pg_sys;
 use pgrx::spi::quote_qualified_identifier;
 
 pub use announce::Announce;
-pub use cache::{by_number, by_oid, by_trigger, generation};
+pub use cache::{by_live_view, by_number, by_oid, by_trigger, generation};
 pub use catalog::{
     Managed, Terms, all as all_managed, any_announces, name_of, not_managed, pause, resume, terms, terms_of, title,
 };

@@ -1,4 +1,4 @@
-//! The names of the triggers that manage() attaches: who fires where depends on them. Pure.
+//! The names of the triggers that manage() and live_view() attach: who fires where depends on them. Pure.
 
 /// The trigger that redacts, and must be the last to see the row.
 pub const UPDATE_TRIGGER: &str = "zz_tombstone_update";
@@ -8,6 +8,9 @@ pub const DELETE_TRIGGER: &str = "00_tombstone_delete";
 
 /// The trigger that puts back what was restored, and must be the last to see the row.
 pub const RETURN_TRIGGER: &str = "zz_tombstone_return";
+
+/// The trigger that takes the deletes of a view of live rows.
+pub const LIVE_VIEW_TRIGGER: &str = "tombstone_delete";
 
 /// What the names of guards begin with; the managed table's number follows.
 pub const GUARD: &str = "zz_tombstone_partition_of_";

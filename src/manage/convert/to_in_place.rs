@@ -16,7 +16,7 @@ use crate::lifecycle::rows::columns_equal;
 use crate::log::run;
 use crate::manage::bin::{self, run_as};
 use crate::manage::doors::forget_all;
-use crate::manage::{triggers, unique, validate};
+use crate::manage::{live_view, triggers, unique, validate};
 use crate::settings::in_our_settings;
 use crate::table::options::{IN_PLACE, Options};
 use crate::table::{Bin, Column, Marker, Table, by_oid, catalog};
@@ -75,6 +75,7 @@ fn change_layout(member: &Member, options: &Options) -> Result<()> {
         forget_all(table)?;
         bin::discard(bin.oid)?;
     }
+    live_view::leave_out_tombstones(&member.relation, options)?;
     tell_truncate(member, options.truncate.as_deref());
     unique::tell_of_tombstones(&member.relation, options)
 }
