@@ -28,7 +28,7 @@ CREATE TABLE tombstone.managed (
     notify          text     NOT NULL CHECK (notify IN ('record', 'batch', 'none')),
     channel         name     NOT NULL CHECK (channel <> ''),
     event_retention interval CHECK (event_retention > interval '0'),
-    max_purge       bigint   CHECK (max_purge >= 0),
+    max_purge       text     CHECK (max_purge ~ '^[0-9]+$|^[0-9.]+%$'),
     truncate        text     NOT NULL CHECK (truncate IN ('archive', 'refuse', 'purge') AND (truncate <> 'archive' OR layout = 'archive')),
     purge_events    text     NOT NULL CHECK (purge_events IN ('record', 'none')),
     on_delete       jsonb    NOT NULL CHECK (jsonb_typeof(on_delete) = 'object'),
@@ -62,7 +62,7 @@ COMMENT ON COLUMN tombstone.managed.events IS 'Which changes become events: dele
 COMMENT ON COLUMN tombstone.managed.notify IS 'How events are announced: one NOTIFY a record, one a batch, or none.';
 COMMENT ON COLUMN tombstone.managed.channel IS 'The NOTIFY channel.';
 COMMENT ON COLUMN tombstone.managed.event_retention IS 'How long events stay; NULL: for ever.';
-COMMENT ON COLUMN tombstone.managed.max_purge IS 'More records than this no run expires or purges: it takes none, and says so; NULL: no limit.';
+COMMENT ON COLUMN tombstone.managed.max_purge IS 'More records than this, or than such a share of the rows, no run expires or purges: it takes none, and says so; NULL: no limit.';
 COMMENT ON COLUMN tombstone.managed.truncate IS 'What TRUNCATE does: archive the rows, purge them, or be refused.';
 COMMENT ON COLUMN tombstone.managed.purge_events IS 'Whether maintenance logs each record it purges: record, or none.';
 COMMENT ON COLUMN tombstone.managed.on_delete IS 'By the names of its foreign keys, what a soft delete of a parent in place does to live rows: cascade, restrict or ignore. The others do as declared.';
@@ -126,7 +126,7 @@ COMMENT ON COLUMN tombstone.tables.events IS 'Which changes become events.';
 COMMENT ON COLUMN tombstone.tables.notify IS 'How events are announced.';
 COMMENT ON COLUMN tombstone.tables.channel IS 'On which channel.';
 COMMENT ON COLUMN tombstone.tables.event_retention IS 'How long events stay; NULL: for ever.';
-COMMENT ON COLUMN tombstone.tables.max_purge IS 'The most records that one run may expire or purge; NULL: no limit.';
+COMMENT ON COLUMN tombstone.tables.max_purge IS 'The most records that one run may expire or purge: a number, or a share of the rows; NULL: no limit.';
 COMMENT ON COLUMN tombstone.tables.truncate IS 'What TRUNCATE does: archive the rows, purge them, or be refused.';
 COMMENT ON COLUMN tombstone.tables.purge_events IS 'Whether maintenance logs each record it purges: record, or none.';
 COMMENT ON COLUMN tombstone.tables.on_delete IS 'What a soft delete of a parent in place does to its live rows, by foreign key: cascade, restrict or ignore.';

@@ -147,8 +147,8 @@ pub fn note_failure(managed: i32, action: &str, detail: &str) -> Result<()> {
     note(managed, action, 0, "failed", detail)
 }
 
-/// Notes that more rows are due than `most`, and that none was taken.
-pub fn note_refusal(managed: i32, action: &str, due: u64, most: i64) -> Result<()> {
+/// Notes that more rows are due than max_purge, which is `most`, and that none was taken.
+pub fn note_refusal(managed: i32, action: &str, due: u64, most: &str) -> Result<()> {
     note(managed, action, due, "refused", &format!("{due} records are due, and max_purge is {most}"))
 }
 

@@ -39,7 +39,7 @@ fn manage(
     notify: Option<String>,
     channel: Option<&CStr>,
     event_retention: Option<Interval>,
-    max_purge: Option<i64>,
+    max_purge: Option<AnyElement>,
     truncate: Option<String>,
     purge_events: Option<String>,
     on_delete: Option<AnyElement>,
@@ -64,7 +64,7 @@ fn manage(
             notify: notify.unwrap_or(defaults.notify),
             channel: channel.map(text).unwrap_or(defaults.channel),
             event_retention,
-            max_purge,
+            max_purge: max_purge.map(as_text),
             truncate,
             purge_events: purge_events.unwrap_or(defaults.purge_events),
             on_delete: on_delete.map(|said| jsonb("on_delete", said)).transpose()?.unwrap_or(defaults.on_delete),
@@ -226,6 +226,12 @@ fn end_archived(number: i32, relation: &Relation, archive: pg_sys::Oid, options:
 fn jsonb(option: &str, value: AnyElement) -> Result<Map<String, Value>> {
     // SAFETY: SQL declares the argument as jsonb.
     json(option, &unsafe { ColumnType::new(pg_sys::JSONBOID, -1).write_key(value.datum()) })
+}
+
+/// A value of whatever type, as it is written: a number needs no quotes.
+fn as_text(value: AnyElement) -> String {
+    // SAFETY: a value of the type that the caller's expression has.
+    unsafe { ColumnType::new(value.oid(), -1).write_key(value.datum()) }
 }
 
 thread_local! {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::table::catalog::{Attribute, Relation};
 use crate::table::marker::MARKER_TYPES;
 use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, PURGE_EVENTS};
-use crate::table::{Announce, Column, ColumnType, Marker, RestoredBy, Truncate};
+use crate::table::{Announce, Column, ColumnType, Marker, MaxPurge, RestoredBy, Truncate};
 
 /// The options made whole and found good, or the first thing wrong with them.
 pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
@@ -40,9 +40,7 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     not_negative("retention", options.retention, "NULL means for ever, and 0 that no tombstone is kept.")?;
     not_negative("expire_after", options.expire_after, "NULL means never, and 0 at the moment that expire_from says.")?;
     positive("event_retention", options.event_retention)?;
-    if let Some(..0) = options.max_purge {
-        return Err(Error::invalid("option max_purge must not be negative").hint("NULL means no limit; 0 takes nothing."));
-    }
+    options.max_purge = options.max_purge.map(|said| MaxPurge::of_option(&said)).transpose()?.map(|most| most.to_string());
     expressions(relation, &options)?;
     Ok(options)
 }

@@ -12,7 +12,7 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use super::marker::{MARKER_TYPES, Marker};
 use super::options::{self, Options, PURGE_EVENTS};
 use super::tombstones::{Bin, Part};
-use super::{Column, ColumnType, ForeignKey, Kind, OnDelete, Redaction, Table, Tombstones, foreign_key};
+use super::{Column, ColumnType, ForeignKey, Kind, MaxPurge, OnDelete, Redaction, Table, Tombstones, foreign_key};
 use crate::backend::identity::{c_string, with_settings};
 use crate::backend::own_table::{OwnRow, own_statement, own_statements};
 use crate::backend::query::Statement;
@@ -383,7 +383,7 @@ pub struct Terms {
     pub retention: Option<Interval>,
     pub expire_after: Option<Interval>,
     pub expire_from: Option<String>,
-    pub max_purge: Option<i64>,
+    pub max_purge: Option<MaxPurge>,
     /// By pause().
     pub paused: bool,
     /// It came with a dump, and was not resumed since.
@@ -409,7 +409,7 @@ fn read_terms(row: OwnRow) -> Result<Terms> {
         retention: row.nullable(3)?,
         expire_after: row.nullable(4)?,
         expire_from: row.nullable(5)?,
-        max_purge: row.nullable(6)?,
+        max_purge: row.nullable::<String>(6)?.map(|said| MaxPurge::of_option(&said)).transpose()?,
         paused: row.get(7)?,
         restored: row.get(8)?,
     })

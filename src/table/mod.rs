@@ -9,6 +9,7 @@ pub mod key;
 pub mod key_text;
 mod kind;
 pub mod marker;
+mod max_purge;
 pub mod option_field;
 pub mod options;
 mod resolve;
@@ -34,6 +35,7 @@ pub use catalog::{
 pub use foreign_key::{ForeignKey, OnDelete};
 pub use kind::Kind;
 pub use marker::Marker;
+pub use max_purge::MaxPurge;
 pub use resolve::{Fits, resolve};
 pub use restored_by::RestoredBy;
 pub use tombstones::{Bin, OwnColumns, Tombstones, derived_name, identifiable};

@@ -48,10 +48,6 @@ impl Carried for Interval {
     const CARRIER: Carrier = Carrier { name: "interval", oid: pg_sys::INTERVALOID };
 }
 
-impl Carried for i64 {
-    const CARRIER: Carrier = Carrier { name: "bigint", oid: pg_sys::INT8OID };
-}
-
 /// `None`: NULL, or what is to be found out yet, if the column is never NULL.
 impl<T: Carried> Field for Option<T> {
     const CARRIER: Carrier = T::CARRIER;
@@ -128,12 +124,6 @@ pub fn retention(option: &str, text: &str) -> Result<Option<Interval>> {
     if text == FOREVER { Ok(None) } else { interval(option, text) }
 }
 
-/// A number of records.
-pub fn count(option: &str, text: &str) -> Result<Option<i64>> {
-    let not_whole = |_| Error::invalid(format!("option {option} must be a whole number, not \"{text}\""));
-    text.trim().parse().map(Some).map_err(not_whole)
-}
-
 fn split_names(text: &str) -> Vec<String> {
     let inner = text.trim().strip_prefix('{').and_then(|text| text.strip_suffix('}'));
     let Some(inner) = inner else { return vec![text.trim().to_string()] };
@@ -156,12 +146,6 @@ fn split_names(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn a_count_is_a_whole_number() {
-        assert_eq!(count("max_purge", " 7 "), Ok(Some(7)));
-        assert_eq!(count("max_purge", "7.5"), Err(Error::invalid("option max_purge must be a whole number, not \"7.5\"")));
-    }
 
     #[test]
     fn json_is_an_object_or_null() {

@@ -7,7 +7,7 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
-use super::option_field::{Carrier, Field, count, interval, json, names, retention, text, word};
+use super::option_field::{Carrier, Field, interval, json, names, retention, text, word};
 use super::{Announce, RestoredBy, Truncate};
 use crate::backend::ident::ident;
 use crate::backend::own_table::OwnRow;
@@ -108,7 +108,7 @@ options! {
     notify: String, "text NOT NULL", word, "record".into();
     channel: String, "name NOT NULL", word, "tombstone".into();
     event_retention: Option<Interval>, "interval", retention, days(30);
-    max_purge: Option<i64>, "bigint", count, None;
+    max_purge: Option<String>, "text", text, None;
     truncate: Option<String>, "text NOT NULL", text, None;
     purge_events: String, "text NOT NULL", word, PURGE_EVENTS[0].into();
     on_delete: Map<String, Value>, "jsonb NOT NULL", json, Map::new();

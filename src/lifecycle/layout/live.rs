@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{DatumWithOid, Json};
 use pgrx::{FromDatum, pg_sys};
 
 use super::sql::joined;
 use crate::backend::owned::Owned;
-use crate::error::Result;
+use crate::backend::query::Statement;
+use crate::error::{Error, Result};
 use crate::lifecycle::rows::{Clause, Rows, key_equals, keys_from};
 use crate::table::key::{Key, columns_of};
 use crate::table::{Purpose, Table};
@@ -64,6 +65,17 @@ pub fn count(table: &Table) -> Result<i64> {
         (format!("SELECT pg_catalog.count({what}) FROM {} AS t WHERE {}", table.sql(), table.is_live("t")), vec![])
     });
     Ok(statement.rows(&[], |row| Ok(row.get::<i64>(1)?))?.into_iter().flatten().next().unwrap_or_default())
+}
+
+/// How many rows there are, live and deleted, as the planner has it: to count them would read both, the table and its bin.
+pub fn estimate(table: &Table) -> Result<u64> {
+    let of = |relation: String| {
+        let plan = Statement::new(format!("EXPLAIN (FORMAT JSON) SELECT FROM {relation}"), []);
+        let rows = plan.rows(&[], |row| Ok(row.get::<Json>(1)?.and_then(|plan| plan.0[0]["Plan"]["Plan Rows"].as_f64())))?;
+        rows.into_iter().flatten().next().ok_or_else(|| Error::misread("a plan says nothing of rows"))
+    };
+    let deleted = table.bin().map_or(Ok(0.0), |bin| of(bin.sql()))?;
+    Ok((of(table.sql())? + deleted) as u64)
 }
 
 fn build(table: &Table, which: Live) -> (String, Vec<pg_sys::Oid>) {

@@ -17,7 +17,7 @@ use crate::backend::spool::Spool;
 use crate::backend::subtransaction::attempt_for_now;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::archive::parts;
-use crate::lifecycle::layout::{self, DueRow};
+use crate::lifecycle::layout::{self, DueRow, live};
 use crate::lifecycle::rule::{Action, Rule};
 use crate::lifecycle::{hold, seen};
 use crate::log::account::{self, Account};
@@ -25,15 +25,15 @@ use crate::log::event;
 use crate::log::run::{self, Run};
 use crate::settings::{self, in_our_settings};
 use crate::table::key::Key;
-use crate::table::{Table, Terms, by_oid, terms_of};
+use crate::table::{MaxPurge, Table, Terms, by_oid, terms_of};
 
 /// What a look has found.
 pub enum Look {
     Nothing,
-    /// More than the table's max_purge allows.
+    /// More than the table's max_purge allows, which is said in words.
     Refused {
         due: u64,
-        most: i64,
+        most: String,
     },
     Due(Run, Spool),
 }
@@ -65,15 +65,30 @@ pub fn look(number: i32, relation: pg_sys::Oid, action: Action) -> Result<Look> 
         let table = by_oid(relation)?;
         let held = held_keys(&table)?;
         let rows = table.evaluating(|| layout::of(&table).due(&rule, &held))?;
-        match (rows.rows(), terms.max_purge) {
-            (0, _) => Ok(Look::Nothing),
-            (due, Some(most)) if i128::from(due) > i128::from(most) => {
-                run::note_refusal(number, action.name(), due, most)?;
+        let due = rows.rows();
+        if due == 0 {
+            return Ok(Look::Nothing);
+        }
+        match terms.max_purge.map(|most| excess(&table, due, most)).transpose()?.flatten() {
+            Some(most) => {
+                run::note_refusal(number, action.name(), due, &most)?;
                 Ok(Look::Refused { due, most })
             }
-            (due, _) => Ok(Look::Due(Run::begin(number, action.name(), due)?, rows)),
+            None => Ok(Look::Due(Run::begin(number, action.name(), due)?, rows)),
         }
     })
+}
+
+/// The limit in words, if `due` records are more.
+fn excess(table: &Table, due: u64, most: MaxPurge) -> Result<Option<String>> {
+    let (records, words) = match most {
+        MaxPurge::Records(records) => (records, most.to_string()),
+        MaxPurge::Percent(_) => {
+            let rows = table.evaluating(|| live::estimate(table))?;
+            (most.of(rows), format!("{most}, which is {} of about {rows} rows", most.of(rows)))
+        }
+    };
+    Ok((due > records).then_some(words))
 }
 
 /// Of the purge of a table with an archive: closes the open partition if it is time, or drops one that is due as a whole, in one

@@ -112,7 +112,7 @@ impl Taking {
         match look {
             Ok(Look::Nothing) => Ok(Some(Rest { least: rest_after(looked_for), in_vain: false })),
             Ok(Look::Refused { due, most }) => {
-                let (message, hint) = refusal(&self.name, self.action, due, most);
+                let (message, hint) = refusal(&self.name, self.action, due, &most);
                 self.host.warn(&message, Some(&hint));
                 Ok(Some(Rest { least: rest_after(looked_for), in_vain: true }))
             }
@@ -239,7 +239,7 @@ fn detail(taking: &UnderWay) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
-fn refusal(name: &str, action: Action, due: u64, most: i64) -> (String, String) {
+fn refusal(name: &str, action: Action, due: u64, most: &str) -> (String, String) {
     (
         format!("{name}: none of {due} records {}: max_purge is {most}", action.participle()),
         format!("SELECT * FROM tombstone.preview('{name}'); then raise max_purge with configure(), if that is what should go."),

@@ -108,7 +108,39 @@ SELECT tombstone.configure('author', 'max_purge', '-1');
 \echo :SQLSTATE
 SELECT tombstone.configure('author', 'max_purge', 'many');
 \echo :SQLSTATE
+SELECT tombstone.configure('author', 'max_purge', '110%');
+\echo :SQLSTATE
 SELECT tombstone.configure('author', 'max_purge', NULL);
+
+-- Or than a share of the rows, live and deleted, as the planner has them. manage() takes a number without quotes, too.
+CREATE TABLE limited (id int PRIMARY KEY, deleted_at timestamptz);
+SELECT tombstone.manage('limited', max_purge => 10);
+INSERT INTO limited SELECT g, CASE WHEN g < 12 THEN now() - interval '31 days' END FROM generate_series(1, 100) g;
+VACUUM ANALYZE limited;
+CALL tombstone.maintain('limited');
+SELECT tombstone.configure('limited', 'max_purge', '10.50%');
+SELECT max_purge FROM tombstone.tables WHERE relation = 'limited'::regclass;
+CALL tombstone.maintain('limited');
+SELECT records, outcome, detail FROM tombstone.runs ORDER BY run DESC LIMIT 1;
+SELECT tombstone.configure('limited', 'max_purge', '11%');
+CALL tombstone.maintain('limited');
+SELECT count(*) FROM limited;
+-- With an archive the rows of the bin count as well.
+SELECT tombstone.unmanage('limited');
+ALTER TABLE limited DROP COLUMN deleted_at;
+SELECT tombstone.manage('limited', retention => '1 microsecond', max_purge => '10%');
+DELETE FROM limited WHERE id > 91;
+VACUUM ANALYZE limited;
+ANALYZE limited_tombstone;
+CALL tombstone.maintain('limited');
+SELECT tombstone.configure('limited', 'max_purge', '20%');
+CALL tombstone.maintain('limited');
+SELECT tombstone.unmanage('limited');
+DROP TABLE limited, limited_tombstone;
+CREATE TABLE limited (id int PRIMARY KEY);
+SELECT tombstone.manage('limited', max_purge => 12.5);
+\echo :SQLSTATE
+DROP TABLE limited;
 
 -- What is paused, until it is resumed; preview() tells all the same.
 INSERT INTO author VALUES (90, 'paused', now() - interval '8 days');
