@@ -146,7 +146,7 @@ COMMENT ON FUNCTION tombstone.unwatch IS
 
 CREATE FUNCTION tombstone.reconcile(
     relation regclass,
-    ids      text[]  DEFAULT NULL,
+    ids      anycompatiblearray DEFAULT NULL::pg_catalog.text[],
     dry_run  boolean DEFAULT false,
     confirm  boolean DEFAULT false
 ) RETURNS TABLE (asked bigint, missing bigint, questions bigint, rounds bigint, outcome text, detail text, run bigint)
@@ -156,7 +156,7 @@ COMMENT ON FUNCTION tombstone.reconcile IS
 
 CREATE FUNCTION tombstone.reconcile_open(
     relation regclass,
-    ids      text[]  DEFAULT NULL,
+    ids      anycompatiblearray DEFAULT NULL::pg_catalog.text[],
     batch    integer DEFAULT NULL,
     confirm  boolean DEFAULT false
 ) RETURNS bigint

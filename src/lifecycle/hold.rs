@@ -3,7 +3,7 @@
 //! hold() locks the record's rows; a statement that changes them has locked them before it asks here. So one of the two
 //! waits for the other, and whoever comes second sees what the first did: the answer must come from the latest snapshot.
 
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{AnyElement, DatumWithOid};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -17,6 +17,7 @@ use crate::backend::own_table::own_statements;
 use crate::backend::relation::{LockFor, is_empty_file, own};
 use crate::backend::subtransaction::reworded;
 use crate::error::{Error, Result};
+use crate::table::given::text_of;
 use crate::table::key::Key;
 use crate::table::{Fits, Purpose, Table, not_managed, resolve};
 
@@ -89,7 +90,7 @@ pub fn held(table: &Table, ids: &[&str]) -> Result<Vec<String>> {
 
 /// Puts a record on hold (DESIGN §3).
 #[pg_extern(sql = false)]
-fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String>) -> Result<(), ErrorReport> {
+fn hold(id: Option<AnyElement>, relation: Option<pg_sys::Oid>, reason: Option<String>) -> Result<(), ErrorReport> {
     let hold = || -> Result<()> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         require_table_owner(&table, "hold")?;
@@ -106,12 +107,13 @@ fn hold(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String
 
 /// Ends a hold (DESIGN §3).
 #[pg_extern(sql = false)]
-fn release(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
+fn release(id: Option<AnyElement>, relation: Option<pg_sys::Oid>) -> Result<(), ErrorReport> {
     let release = || -> Result<()> {
         let table = resolve(relation, Fits::Records, LockFor::Writing)?;
         require_table_owner(&table, "release")?;
         let id =
             id.ok_or_else(|| Error::invalid("id must not be NULL").hint(format!("Name a record of {}.", table.title())))?;
+        let id = text_of(id);
         // Word for word, as tombstone.holds has it: the key's type may have changed, and the text name no record any more.
         if end(&table, &id)? {
             return Ok(());

@@ -26,6 +26,7 @@ pub mod whole;
 
 use std::rc::Rc;
 
+use pgrx::datum::AnyElement;
 use pgrx::pg_sys;
 
 use self::layout::{Found, Lock, Standing};
@@ -34,14 +35,15 @@ use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::log::event;
+use crate::table::given::text_of;
 use crate::table::key::Key;
 use crate::table::{Fits, Table, resolve};
 
 /// The table and the key a door is about.
-fn record(id: Option<String>, relation: Option<pg_sys::Oid>, fits: Fits, what_for: LockFor) -> Result<(Rc<Table>, Key)> {
+fn record(id: Option<AnyElement>, relation: Option<pg_sys::Oid>, fits: Fits, what_for: LockFor) -> Result<(Rc<Table>, Key)> {
     let table = resolve(relation, fits, what_for)?;
     let id = id.ok_or_else(|| Error::invalid("id must not be NULL").hint(format!("Name a record of {}.", table.title())))?;
-    let key = table.key(&id)?;
+    let key = table.key(&text_of(id))?;
     Ok((table, key))
 }
 

@@ -1,6 +1,7 @@
 //! purge: a record goes for ever, live or deleted. EXECUTE is granted to few, and they must own the record as well;
 //! the DELETE is then the table owner's.
 
+use pgrx::datum::AnyElement;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -14,7 +15,7 @@ use crate::table::Fits;
 
 /// Hard delete of a record; returns how many rows went (DESIGN §3).
 #[pg_extern(sql = false)]
-fn purge(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
+fn purge(id: Option<AnyElement>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
     let purge = || -> Result<i64> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         let (layout, rows) = (layout::of(&table), Rows::Record(&key));

@@ -1,5 +1,6 @@
 //! purge_versions: versions of a record go for ever, never the latest (seed 003). The choice is `version_choice`'s.
 
+use pgrx::datum::AnyElement;
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -17,7 +18,7 @@ use crate::table::{Fits, Table};
 /// Hard delete of versions; returns those that went, ascending. Errors in the order of DESIGN §3.
 #[pg_extern(sql = false)]
 fn purge_versions(
-    id: Option<String>,
+    id: Option<AnyElement>,
     from: Option<i64>,
     lim: Option<i32>,
     ids: Option<Vec<Option<i64>>>,

@@ -1,5 +1,6 @@
 //! restore: a tombstone becomes a live record, and with it the children that its deletion took.
 
+use pgrx::datum::AnyElement;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -16,7 +17,7 @@ use crate::table::{Fits, Table};
 
 /// Restores a record; returns how many records came back, itself and its children (DESIGN §3).
 #[pg_extern(sql = false)]
-fn restore(id: Option<String>, relation: Option<pg_sys::Oid>, deletion: Option<i64>) -> Result<i64, ErrorReport> {
+fn restore(id: Option<AnyElement>, relation: Option<pg_sys::Oid>, deletion: Option<i64>) -> Result<i64, ErrorReport> {
     let restore = || -> Result<i64> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;

@@ -1,5 +1,6 @@
 //! soft_delete: one record becomes a tombstone. With the caller's rights, as the UPDATE it is.
 
+use pgrx::datum::AnyElement;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -16,7 +17,7 @@ use crate::table::{Fits, Table};
 
 /// Soft-deletes a record; returns the deletion's number (DESIGN §3).
 #[pg_extern(sql = false)]
-fn soft_delete(id: Option<String>, relation: Option<pg_sys::Oid>, reason: Option<String>) -> Result<i64, ErrorReport> {
+fn soft_delete(id: Option<AnyElement>, relation: Option<pg_sys::Oid>, reason: Option<String>) -> Result<i64, ErrorReport> {
     let delete = || -> Result<i64> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;

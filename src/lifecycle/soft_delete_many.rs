@@ -1,5 +1,6 @@
 //! soft_delete_many: each id gets an outcome, and no bad one fails the good ones.
 
+use pgrx::datum::AnyArray;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -12,6 +13,7 @@ use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
+use crate::table::given::texts_of;
 use crate::table::key::Key;
 use crate::table::{Fits, Table, resolve};
 
@@ -44,13 +46,13 @@ impl DeleteOutcome {
 /// Soft-deletes records in one deletion; says for each id, in the order given, what came of it (DESIGN §3).
 #[pg_extern(sql = false)]
 fn soft_delete_many(
-    ids: Option<Vec<Option<String>>>,
+    ids: Option<AnyArray>,
     relation: Option<pg_sys::Oid>,
     reason: Option<String>,
 ) -> Result<TableIterator<'static, (name!(id, Option<String>), name!(outcome, String))>, ErrorReport> {
     let delete = || -> Result<Vec<(Option<String>, String)>> {
         let table = resolve(relation, Fits::Records, LockFor::Writing)?;
-        let ids = ids.ok_or_else(|| Error::invalid("ids must not be NULL"))?;
+        let ids = texts_of(ids.ok_or_else(|| Error::invalid("ids must not be NULL"))?);
         let outcomes = account::on(Account { cause: Cause::User, reason, undoes: None }, || delete_each(&table, &ids))?;
         Ok(ids.into_iter().zip(outcomes).map(|(id, outcome)| (id, outcome.name().to_string())).collect())
     };

@@ -1,5 +1,6 @@
 //! state: what has become of a record, as far as the caller may know: row security hides rows here as everywhere.
 
+use pgrx::datum::AnyElement;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -15,7 +16,7 @@ use crate::table::Fits;
 
 /// live, deleted, purged or unknown (DESIGN §3).
 #[pg_extern(sql = false)]
-fn state(id: Option<String>, relation: Option<pg_sys::Oid>) -> Result<String, ErrorReport> {
+fn state(id: Option<AnyElement>, relation: Option<pg_sys::Oid>) -> Result<String, ErrorReport> {
     let state = || -> Result<&'static str> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Reading)?;
         let found = layout::of(&table).find(&Rows::Record(&key), Lock::None)?;

@@ -1,7 +1,8 @@
 //! undo: brings back exactly what a deletion took, parents before children, or nothing.
 //!
 //! Which rows those are the log says, and their stamp: a row restored since, or deleted anew by another deletion, is not
-//! touched. Where two deletions' stamps look the same, as in a column of whole seconds, the log knows which was the last. A restore that fails anyway (a unique key taken meanwhile) is found by trying, in a subtransaction.
+//! touched. Where two deletions' stamps look the same, as in a column of whole seconds, the log knows which was the last. A
+//! restore that fails anyway (a unique key taken meanwhile) is found by trying, in a subtransaction.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;

@@ -1,6 +1,7 @@
 //! tombstone_value_states: the versions of a record up to an epoch get their tombstone values (seed 000). It is the soft
 //! delete of versions: one statement, so all or nothing; what is tombstoned already is not written again.
 
+use pgrx::datum::AnyElement;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -12,25 +13,18 @@ use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
 use crate::table::Fits;
-use crate::table::key_text::bytes_to_text;
 
 /// Returns the rows newly tombstoned; 0 for an unknown user (DESIGN §3).
 #[pg_extern(sql = false)]
-fn tombstone_value_states(user: Option<String>, epoch: Option<i64>, relation: Option<pg_sys::Oid>) -> Result<i64, ErrorReport> {
-    up_to(user, epoch, relation).map_err(Into::into)
-}
-
-/// The same, for a user named by bytes.
-#[pg_extern(sql = false)]
-fn tombstone_value_states_bytea(
-    user: Option<&[u8]>,
+fn tombstone_value_states(
+    user: Option<AnyElement>,
     epoch: Option<i64>,
     relation: Option<pg_sys::Oid>,
 ) -> Result<i64, ErrorReport> {
-    up_to(user.map(bytes_to_text), epoch, relation).map_err(Into::into)
+    up_to(user, epoch, relation).map_err(Into::into)
 }
 
-fn up_to(user: Option<String>, epoch: Option<i64>, relation: Option<pg_sys::Oid>) -> Result<i64> {
+fn up_to(user: Option<AnyElement>, epoch: Option<i64>, relation: Option<pg_sys::Oid>) -> Result<i64> {
     let user = user.ok_or_else(|| Error::invalid("user must not be NULL").hint("Name the user whose states to tombstone."))?;
     let (table, key) = record(Some(user), relation, Fits::Versions, LockFor::Writing)?;
     require_versions(&table, "tombstone_value_states()")?;

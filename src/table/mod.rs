@@ -5,6 +5,7 @@ mod announce;
 mod cache;
 pub mod catalog;
 pub mod foreign_key;
+pub mod given;
 pub mod key;
 pub mod key_text;
 mod kind;

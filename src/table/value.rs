@@ -293,6 +293,30 @@ impl ColumnType {
         }
     }
 
+    /// The elements of an array of this type.
+    ///
+    /// # Safety
+    /// `array` is an array whose elements are of this type.
+    pub unsafe fn elements(&self, array: pg_sys::Datum) -> Vec<Option<pg_sys::Datum>> {
+        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: by contract of this function; Postgres returns as many values, and whether each is NULL.
+        unsafe {
+            let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            let (length, alignment) = (self.length as i32, self.alignment);
+            pg_sys::deconstruct_array(
+                array,
+                self.base,
+                length,
+                self.by_value,
+                alignment,
+                &raw mut values,
+                &raw mut nulls,
+                &raw mut count,
+            );
+            (0..count as usize).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect()
+        }
+    }
+
     /// A parameter of one value.
     pub fn parameter<'a>(&self, value: pg_sys::Datum) -> DatumWithOid<'a> {
         // SAFETY: a value of this type.

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use counting::Search;
+use pgrx::datum::AnyArray;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -25,6 +26,7 @@ use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::live::Marked;
 use crate::log::run::Run;
+use crate::table::given::texts_of;
 use crate::table::{Table, by_number};
 
 /// What the number of a question says. The last questions about suspects have places of their own: they come after the search.
@@ -73,7 +75,7 @@ own_statements! {
 #[pg_extern(sql = false)]
 fn reconcile_open(
     relation: Option<pg_sys::Oid>,
-    ids: Option<Vec<Option<String>>>,
+    ids: Option<AnyArray>,
     batch: Option<i32>,
     confirm: Option<bool>,
 ) -> Result<i64, ErrorReport> {
@@ -81,7 +83,7 @@ fn reconcile_open(
         let table = owned_table(relation, LockFor::Writing)?;
         let (manner, usual) = watched::manner_of(&table)?.unwrap_or((DEFAULT_MANNER, DEFAULT_BATCH));
         let most = batch.map(batch_size).transpose()?.map_or(usual, |batch| batch.unsigned_abs() as usize);
-        let records = Records::of(ids);
+        let records = Records::of(ids.map(texts_of));
         let manner = confirmed(manner, confirm, &records)?;
         vanished::forget_old(table.number)?;
         let run = Run::begin_waiting(table.number, "reconcile", records.count(&table)?)?;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use pgrx::datum::AnyArray;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::layout::live::Marked;
 use crate::log::run::Run;
 use crate::table::Table;
+use crate::table::given::texts_of;
 
 type Line = (i64, i64, i64, i64, String, Option<String>, i64);
 
@@ -40,7 +42,7 @@ enum PassEnd {
 #[allow(clippy::type_complexity, reason = "the columns are the contract")]
 fn reconcile(
     relation: Option<pg_sys::Oid>,
-    ids: Option<Vec<Option<String>>>,
+    ids: Option<AnyArray>,
     dry_run: Option<bool>,
     confirm: Option<bool>,
 ) -> Result<
@@ -61,7 +63,7 @@ fn reconcile(
     let reconcile = || -> Result<Line> {
         let table = owned_table(relation, LockFor::Writing)?;
         let Watched { probe, batch, manner } = watched::required(&table)?;
-        let (records, is_rehearsal) = (Records::of(ids), dry_run.unwrap_or(false));
+        let (records, is_rehearsal) = (Records::of(ids.map(texts_of)), dry_run.unwrap_or(false));
         if keeps_snapshot() && !is_rehearsal {
             return Err(cannot_ask_anew());
         }

@@ -82,7 +82,8 @@ fn refuse_strange_stamps(member: &Member) -> Result<()> {
     let (table, title, stamp) = (&member.relation, member.relation.title(), member.options.marker());
     let sql = format!(
         "SELECT t.{stamp}::pg_catalog.timestamptz::pg_catalog.text FROM {}{} AS t
-         WHERE t.{stamp} OPERATOR(pg_catalog.<) '0001-01-01 UTC'::pg_catalog.timestamptz OR t.{stamp} OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.+) '1 day'::pg_catalog.interval)
+         WHERE t.{stamp} OPERATOR(pg_catalog.<) '0001-01-01 UTC'::pg_catalog.timestamptz 
+            OR t.{stamp} OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.+) '1 day'::pg_catalog.interval)
          LIMIT 1",
         if table.kind == 'p' { "" } else { "ONLY " },
         qualified(&table.schema, &table.name),
