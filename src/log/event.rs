@@ -11,7 +11,7 @@ use pgrx::{IntoDatum, pg_sys};
 use super::account::Account;
 use super::deletion;
 use crate::backend::identity::actor;
-use crate::backend::own_table::own_statements;
+use crate::backend::own_table::{OwnRow, own_statements};
 use crate::backend::relation;
 use crate::backend::stamp::stamp_argument;
 use crate::backend::text_array::text_array;
@@ -176,6 +176,8 @@ own_statements! {
          ORDER BY xid DESC, seq DESC";
     PURGED(INT4, TEXT) =
         "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1";
+    PURGED_AFTER(INT4, INT8, INT8) =
+        "SELECT seq, ids FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND seq > $2 ORDER BY seq LIMIT $3";
     LEAVE(INT8_ARRAY, TEXT, BOOL) = "UPDATE tombstone.event SET channel = $2, batched = $3 WHERE seq = ANY ($1)";
     // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing.
     TRIM(INT4, TEXT, INTERVAL) =
@@ -378,7 +380,17 @@ pub fn forget_undone() -> Result<()> {
     FORGET_UNDONE.run(&[])
 }
 
-/// Whether the log remembers that `id` was purged from the table numbered `managed`.
+/// Ids purged from the table numbered `managed`, of the next entries after the one numbered `after`, and the number of the last of
+/// these; `None` where there are no more.
+pub fn purged_after(managed: i32, after: i64) -> Result<Option<(Vec<String>, i64)>> {
+    const AT_ONCE: i64 = 16; // of up to 8,192 ids each
+    let read = |row: OwnRow| Ok((row.get::<i64>(1)?, row.get::<Vec<String>>(2)?));
+    let entries = PURGED_AFTER.rows(&[managed.into(), after.into(), AT_ONCE.into()], read)?;
+    let last = entries.last().map(|(seq, _)| *seq);
+    Ok(last.map(|last| (entries.into_iter().flat_map(|(_, ids)| ids).collect(), last)))
+}
+
+/// Whether the log remembers that `id`, as it is spelt, was purged from the table numbered `managed`.
 pub fn remembers_purge(managed: i32, id: &str) -> Result<bool> {
     PURGED.any(&[managed.into(), id.into()])
 }

@@ -135,7 +135,7 @@ fn not_null(option: &str, attribute: &Attribute) -> Result<()> {
 }
 
 fn id_columns(relation: &Relation, options: &Options) -> Result<Vec<String>> {
-    let unique = unique_keys(relation)?;
+    let (unique, deferrable): (Vec<_>, Vec<_>) = all_unique_keys(relation)?.into_iter().partition(|key| key.immediate);
     let without_version = |key: &[String]| -> Vec<String> {
         key.iter().filter(|name| Some(*name) != options.version.as_ref()).cloned().collect()
     };
@@ -147,8 +147,11 @@ fn id_columns(relation: &Relation, options: &Options) -> Result<Vec<String>> {
         },
     };
     if id.is_empty() {
-        return Err(Error::invalid(format!("{} has no primary key to name its records by", relation.title()))
-            .hint("Name the columns that do: id => '{column, …}'."));
+        let error = Error::invalid(format!("{} has no primary key to name its records by", relation.title()));
+        return Err(match deferrable.iter().find(|key| key.primary) {
+            Some(primary) => holds_too_late(error, relation, primary),
+            None => error.hint("Name the columns that do: id => '{column, …}'."),
+        });
     }
     for (i, name) in id.iter().enumerate() {
         let attribute = existing(relation, "id", name)?;
@@ -156,7 +159,11 @@ fn id_columns(relation: &Relation, options: &Options) -> Result<Vec<String>> {
         if id[..i].contains(name) || Some(name) == options.version.as_ref() {
             return Err(Error::invalid(format!("option id: column {name} is named twice")));
         }
-        if attribute.column.type_of.equals().is_none() || attribute.column.type_of.array() == pg_sys::InvalidOid {
+        if attribute.column.type_of.is_row() {
+            return Err(Error::invalid(format!("option id: column {name} is of a composite type"))
+                .hint("Have a column for each of its parts, and name these: id => '{column, …}'."));
+        }
+        if !attribute.column.type_of.names_records() {
             return Err(Error::invalid(format!("option id: values of column {name} cannot be compared, or not be listed")));
         }
     }
@@ -164,10 +171,26 @@ fn id_columns(relation: &Relation, options: &Options) -> Result<Vec<String>> {
     // A unique key of a partitioned table has to hold the partition key as well: there the id is taken at its word.
     if relation.kind != 'p' && !unique.iter().any(|key| key.columns.iter().all(named)) {
         let columns = id.iter().chain(&options.version).cloned().collect::<Vec<_>>().join(", ");
-        return Err(Error::invalid(format!("option id: nothing makes ({columns}) unique in {}", relation.title()))
-            .hint("Add a primary key or a unique index on these columns, or name the version column."));
+        let error = Error::invalid(format!("option id: nothing makes ({columns}) unique in {}", relation.title()));
+        return Err(match deferrable.iter().find(|key| key.columns.iter().all(named)) {
+            Some(key) => holds_too_late(error, relation, key),
+            None => error.hint("Add a primary key or a unique index on these columns, or name the version column."),
+        });
     }
     Ok(id)
+}
+
+/// Of a key that is DEFERRABLE.
+fn holds_too_late(error: Error, relation: &Relation, key: &UniqueKey) -> Error {
+    let (what, how) = if key.primary { ("primary key", "PRIMARY KEY") } else { ("unique constraint", "UNIQUE") };
+    let columns = key.columns.iter().map(quote_identifier).collect::<Vec<_>>().join(", ");
+    let (table, constraint) = (relation.title(), quote_identifier(&key.constraint));
+    error
+        .detail(format!(
+            "Its {what} \"{}\" is DEFERRABLE: two records may bear one id until the statement, or the transaction, ends.",
+            key.constraint
+        ))
+        .hint(format!("ALTER TABLE {table} DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} {how} ({columns});"))
 }
 
 /// The columns that tell the rows of a managed table apart: its id and version, and where these are taken at their word (in a
@@ -190,19 +213,24 @@ pub fn telling_apart(relation: &Relation, id: &[Column], version: Option<&Column
 }
 
 struct UniqueKey {
+    constraint: String,
     primary: bool,
+    /// Not DEFERRABLE.
+    immediate: bool,
     columns: Vec<String>,
 }
 
 thread_local! {
     static UNIQUE_KEYS: &'static Statement = Box::leak(Box::new(Statement::new(
-        "SELECT i.indisprimary, pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.n)
+        "SELECT i.indisprimary, pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.n), i.indimmediate, c.relname::pg_catalog.text
          FROM pg_catalog.pg_index i
          CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, n)
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-         WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid
+         JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+         WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid
            AND i.indpred IS NULL AND i.indexprs IS NULL AND k.n <= i.indnkeyatts
-         GROUP BY i.indexrelid, i.indisprimary",
+         GROUP BY i.indexrelid, i.indisprimary, i.indimmediate, c.relname",
+
         [pg_sys::OIDOID],
     )));
     static DELETE_RULES: &'static Statement = Box::leak(Box::new(Statement::new(
@@ -218,11 +246,21 @@ thread_local! {
     )));
 }
 
+/// Those that hold at any time.
 fn unique_keys(relation: &Relation) -> Result<Vec<UniqueKey>> {
+    Ok(all_unique_keys(relation)?.into_iter().filter(|key| key.immediate).collect())
+}
+
+fn all_unique_keys(relation: &Relation) -> Result<Vec<UniqueKey>> {
     acting_as(crate::backend::relation::keeper(), || {
         UNIQUE_KEYS.with(|statement| {
             statement.rows(&[DatumWithOid::from(relation.oid)], |row| {
-                Ok(UniqueKey { primary: row.get(1)?.unwrap_or_default(), columns: row.get(2)?.unwrap_or_default() })
+                Ok(UniqueKey {
+                    constraint: row.get(4)?.unwrap_or_default(),
+                    primary: row.get(1)?.unwrap_or_default(),
+                    immediate: row.get(3)?.unwrap_or_default(),
+                    columns: row.get(2)?.unwrap_or_default(),
+                })
             })
         })
     })

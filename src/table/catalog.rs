@@ -212,7 +212,10 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
     let Some(relation) = relation(oid)? else { return Ok(None) };
     let keys = foreign_key::of(oid)?;
     let column = |option: &str, name: &str| column_of(&relation, option, name);
-    let id = options.id.iter().flatten().map(|name| column("id", name)).collect::<Result<_>>()?;
+    let id: Vec<Column> = options.id.iter().flatten().map(|name| column("id", name)).collect::<Result<_>>()?;
+    if let Some(column) = id.iter().find(|column| !column.type_of.names_records()) {
+        return Err(type_changed(&relation, column, "a type that can name records"));
+    }
     let version = options.version.as_deref().map(|name| column("version", name)).transpose()?;
     let tombstones = match archive_of(oid)? {
         Some(bin) => Tombstones::Archive(Bin::load(bin, &relation)?),
@@ -220,12 +223,12 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
             let deleted_at = column("deleted_at", options.marker())?;
             match Marker::new(deleted_at.clone()) {
                 Some(deleted_at) => Tombstones::InPlace { deleted_at },
-                None => return Err(type_changed(&relation, &deleted_at, MARKER_TYPES)),
+                None => return Err(type_changed(&relation, &deleted_at, &format!("type {MARKER_TYPES}"))),
             }
         }
     };
     if let Some(version) = version.as_ref().filter(|version| !version.type_of.is_integer()) {
-        return Err(type_changed(&relation, version, "smallint, integer or bigint"));
+        return Err(type_changed(&relation, version, "type smallint, integer or bigint"));
     }
     let redaction = |(name, value): (&String, &serde_json::Value)| -> Result<Redaction> {
         let column = column("redact", name)?;
@@ -272,7 +275,7 @@ fn column_of(relation: &Relation, option: &str, name: &str) -> Result<Column> {
 }
 
 fn type_changed(relation: &Relation, column: &Column, wanted: &str) -> Error {
-    Error::not_ready(format!("column {} of managed table {} is not of type {wanted} any more", column.name, relation.title()))
+    Error::not_ready(format!("column {} of managed table {} is not of {wanted} any more", column.name, relation.title()))
         .hint("Change it back, or tombstone.unmanage() the table.")
 }
 

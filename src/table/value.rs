@@ -240,6 +240,19 @@ impl ColumnType {
         unsafe { pg_sys::datumIsEqual(one, other, self.by_value, self.length as i32) }
     }
 
+    /// Whether values of this type can name records: they can be compared, and listed. A row listed is its columns, and no value.
+    pub fn names_records(&self) -> bool {
+        self.equals().is_some() && self.array() != pg_sys::InvalidOid && !self.is_row()
+    }
+
+    /// Whether equal values have the same key text, whatever a collation calls equal. False where that is not known.
+    pub fn has_one_spelling(&self) -> bool {
+        use pg_sys::*;
+        self.is_integer()
+            || self.is_text()
+            || [UUIDOID, BYTEAOID, BOOLOID, OIDOID, NAMEOID, DATEOID, TIMESTAMPOID, TIMESTAMPTZOID].contains(&self.base)
+    }
+
     /// Whether values of this type are integers.
     pub fn is_integer(&self) -> bool {
         [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID].contains(&self.base)

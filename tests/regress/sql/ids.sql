@@ -132,6 +132,62 @@ SELECT asked, missing FROM tombstone.reconcile('post', dry_run => true);
 SELECT tombstone.reconcile_open('post', ARRAY[9::bigint]) > 0 AS opened;
 
 --
+-- An id in another spelling
+--
+
+-- What the key's type calls equal is the same record: live, deleted, and after a purge, too, whose event has the spelling of the row.
+CREATE TABLE spelt_citext (id citext PRIMARY KEY);
+CREATE TABLE spelt_numeric (id numeric PRIMARY KEY);
+CREATE TABLE spelt_interval (id interval PRIMARY KEY);
+CREATE TABLE spelt_several (name citext, size numeric, at timestamptz, PRIMARY KEY (name, size, at));
+SELECT count(tombstone.manage(format('spelt_%s', kind)::regclass)) FROM unnest('{citext, numeric, interval, several}'::text[]) AS kind;
+INSERT INTO spelt_citext VALUES ('Ada'), ('Bob'); INSERT INTO spelt_numeric VALUES (1.5), (2.50); INSERT INTO spelt_interval VALUES ('1 day'), ('2 days');
+INSERT INTO spelt_several VALUES ('Ada', 1.5, '2026-01-01 00:00 UTC'), ('Bob', 1, '2026-01-01 00:00 UTC');
+CREATE VIEW spelling AS SELECT * FROM (VALUES
+    ('spelt_citext'::regclass, 'ADA'), ('spelt_numeric', '1.500'), ('spelt_interval', '24:00'),
+    ('spelt_several', '{"size": 1.50, "name": "ADA", "at": "2026-01-01 09:00+09"}')) AS spelling (relation, id);
+CREATE VIEW states AS SELECT relation, tombstone.state(id, relation) FROM spelling;
+TABLE states;
+SELECT count(tombstone.soft_delete(id, relation)) FROM spelling;
+TABLE states;
+SELECT count(tombstone.purge(id, relation)) FROM spelling;
+TABLE states;
+SELECT tombstone.state('Carl', 'spelt_citext'), tombstone.state(1.51, 'spelt_numeric'), tombstone.state('23:59'::interval, 'spelt_interval'),
+       tombstone.state('{"size": 1, "name": "ADA", "at": "2026-01-01"}', 'spelt_several');
+
+--
+-- What cannot be a key
+--
+
+CREATE TYPE pair AS (a int, b text);
+CREATE DOMAIN strict_pair AS pair CHECK ((VALUE).a > 0);
+CREATE TABLE by_pair (id pair PRIMARY KEY, other strict_pair UNIQUE NOT NULL, list int[] UNIQUE NOT NULL, plain int UNIQUE NOT NULL);
+SELECT tombstone.manage('by_pair');
+\echo :SQLSTATE
+SELECT tombstone.manage('by_pair', id => '{other}');
+SELECT tombstone.manage('by_pair', id => '{list}');
+SELECT tombstone.manage('by_pair', id => '{plain}');
+-- Not later either: until it is changed back nothing is deleted.
+INSERT INTO by_pair VALUES ('(1,x)', '(1,x)', '{1}', 1);
+ALTER TABLE by_pair ALTER plain TYPE pair USING (plain, 'x')::pair;
+DELETE FROM by_pair;
+\echo :SQLSTATE
+ALTER TABLE by_pair ALTER plain TYPE int USING (plain).a;
+DELETE FROM by_pair;
+SELECT tombstone.state(1, 'by_pair');
+-- A key that is checked late is told apart from none.
+CREATE TABLE late (id int PRIMARY KEY DEFERRABLE, name text NOT NULL CONSTRAINT "Names" UNIQUE DEFERRABLE INITIALLY DEFERRED);
+SELECT tombstone.manage('late');
+\echo :SQLSTATE
+SELECT tombstone.manage('late', id => '{name}');
+CREATE TABLE none (id int NOT NULL);
+SELECT tombstone.manage('none');
+SELECT tombstone.manage('none', id => '{id}');
+-- As the hint says:
+ALTER TABLE ids.late DROP CONSTRAINT late_pkey, ADD CONSTRAINT late_pkey PRIMARY KEY (id);
+SELECT tombstone.manage('late');
+
+--
 -- One function each
 --
 

@@ -129,19 +129,19 @@ BEGIN
     RETURN true;
 END $$;
 CREATE DOMAIN checked AS int CHECK (hostile.is_fine(value));
-CREATE TYPE pair AS (v checked);
-CREATE TABLE paired (id pair PRIMARY KEY, deleted_at timestamptz);
-SELECT tombstone.manage('paired', retention => '1 day');
+CREATE TYPE span AS RANGE (subtype = checked);
+CREATE TABLE spanned (id span PRIMARY KEY, deleted_at timestamptz);
+SELECT tombstone.manage('spanned', retention => '1 day');
 SET client_min_messages = error;
-INSERT INTO paired VALUES ('(1)', pg_catalog.now());
-SELECT tombstone.hold('(1)', 'paired');
+INSERT INTO spanned VALUES ('[1,1]', pg_catalog.now());
+SELECT tombstone.hold('[1,1]', 'spanned');
 RESET ROLE;
 SET client_min_messages = warning;
-CALL tombstone.maintain('paired');
-SELECT action, records FROM tombstone.preview('paired');
-SELECT tombstone.state('(1)', 'paired');
-SELECT tombstone.release('(1)', 'paired');
-DROP TABLE paired;
+CALL tombstone.maintain('spanned');
+SELECT action, records FROM tombstone.preview('spanned');
+SELECT tombstone.state('[1,1]', 'spanned');
+SELECT tombstone.release('[1,1]', 'spanned');
+DROP TABLE spanned;
 
 -- The search path is nobody's to choose, and the caller's own least of all.
 SET ROLE regress_hostile;
