@@ -47,6 +47,11 @@ impl Marker {
         format!("{alias}.{} OPERATOR(pg_catalog.=) {}", self.sql(), self.holding(stamp))
     }
 
+    /// This moment, as a person would write it into the column.
+    pub fn now(&self) -> &'static str {
+        if self.is_utc() { "timezone('UTC', now())" } else { "now()" }
+    }
+
     /// What the column holds of a stamp.
     pub fn held(&self, stamp: i64) -> i64 {
         match u32::try_from(self.column.type_of.modifier()) {

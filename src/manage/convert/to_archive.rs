@@ -11,7 +11,7 @@ use super::group::{self, Member};
 use super::references::refuse_dangling;
 use super::unknown::Unknowns;
 use super::{counted, tell, tell_truncate};
-use crate::backend::ident::{ident, qualified};
+use crate::backend::ident::qualified;
 use crate::backend::identity::acting_as;
 use crate::backend::procedure::transaction;
 use crate::backend::query::Statement;
@@ -25,7 +25,7 @@ use crate::manage::doors::forget_all;
 use crate::manage::{bin, tree, triggers, validate};
 use crate::settings::in_our_settings;
 use crate::table::options::{ARCHIVE, Options};
-use crate::table::{by_oid, catalog};
+use crate::table::{Tombstones, by_oid, catalog};
 
 /// What a run is called.
 const ACTION: &str = "convert";
@@ -77,24 +77,26 @@ fn refuse_unfit(members: &[Member]) -> Result<()> {
 }
 
 /// 55000 where a stamp is no moment at which anything can have been deleted: an archive is parted by them, up to now. Clocks may differ.
-/// In our settings: a timestamp is UTC.
 fn refuse_strange_stamps(member: &Member) -> Result<()> {
-    let (table, title, stamp) = (&member.relation, member.relation.title(), member.options.marker());
+    let (relation, title, table) = (&member.relation, member.relation.title(), by_oid(member.relation.oid)?);
+    let Tombstones::InPlace { deleted_at } = &table.tombstones else { return Ok(()) };
     let sql = format!(
-        "SELECT t.{stamp}::pg_catalog.timestamptz::pg_catalog.text FROM {}{} AS t
-         WHERE t.{stamp} OPERATOR(pg_catalog.<) '0001-01-01 UTC'::pg_catalog.timestamptz 
-            OR t.{stamp} OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.+) '1 day'::pg_catalog.interval)
+        "SELECT {stamp}::pg_catalog.text FROM {}{} AS t
+         WHERE {stamp} OPERATOR(pg_catalog.<) '0001-01-01 UTC'::pg_catalog.timestamptz
+            OR {stamp} OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.+) '1 day'::pg_catalog.interval)
          LIMIT 1",
-        if table.kind == 'p' { "" } else { "ONLY " },
-        qualified(&table.schema, &table.name),
-        stamp = ident(stamp),
+        if relation.kind == 'p' { "" } else { "ONLY " },
+        qualified(&relation.schema, &relation.name),
+        stamp = deleted_at.stamp("t"),
     );
     let read = || Statement::new(sql, []).rows(&[], |row| Ok(row.get::<String>(1)?.unwrap_or_default()));
-    let Some(strange) = acting_as(table.owner, read)?.into_iter().next() else { return Ok(()) };
-    let column = quote_identifier(stamp);
+    let Some(strange) = acting_as(relation.owner, read)?.into_iter().next() else { return Ok(()) };
+    let (column, now) = (quote_identifier(&deleted_at.column().name), deleted_at.now());
     Err(Error::not_ready(format!("table {title} has a tombstone that was deleted at no time: {column} is {strange}"))
         .detail("An archive is partitioned by that moment.")
-        .hint(format!("UPDATE {title} SET {column} = now() WHERE {column} > now(); of earlier ones, purge the record, or restore it first.")))
+        .hint(format!(
+            "UPDATE {title} SET {column} = {now} WHERE {column} > {now}; of earlier ones, purge the record, or restore it first."
+        )))
 }
 
 /// Makes the bins that are not there yet. Nothing is read here that takes long: who writes to the tables waits.

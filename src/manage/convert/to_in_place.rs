@@ -26,12 +26,13 @@ struct Back {
     title: String,
     rows: i64,
     column: String,
+    now: &'static str,
 }
 
 pub fn run(table: pg_sys::Oid) -> Result<()> {
-    for Back { title, rows, column } in transaction(|| in_our_settings(|| convert(table)))? {
+    for Back { title, rows, column, now } in transaction(|| in_our_settings(|| convert(table)))? {
         let message = format!("table {title} has layout in_place: {} moved back to it", counted(rows.unsigned_abs()));
-        tell(message, format!("UPDATE … SET {column} = now() is the soft delete, and DELETE purges."));
+        tell(message, format!("UPDATE … SET {column} = {now} is the soft delete, and DELETE purges."));
     }
     Ok(())
 }
@@ -61,7 +62,12 @@ fn convert(table: pg_sys::Oid) -> Result<Vec<Back>> {
     let mut back = Vec::new();
     for Returning { member, options, rows, deleted_at, .. } in &returning {
         change_layout(member, options)?;
-        back.push(Back { title: member.relation.title(), rows: *rows, column: quote_identifier(&deleted_at.column().name) });
+        back.push(Back {
+            title: member.relation.title(),
+            rows: *rows,
+            column: quote_identifier(&deleted_at.column().name),
+            now: deleted_at.now(),
+        });
     }
     Ok(back)
 }

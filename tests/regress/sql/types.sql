@@ -162,6 +162,9 @@ INSERT INTO moved VALUES (1), (2), (3);
 INSERT INTO part VALUES (11, 1), (21, 2);
 UPDATE moved SET deleted_at = '2026-01-01 10:00:00.2' WHERE id = 1;
 UPDATE moved SET deleted_at = '2026-01-01 10:00:00.4' WHERE id = 2;
+INSERT INTO moved VALUES (4, 'infinity');
+CALL tombstone.convert('moved', 'archive');
+DELETE FROM moved WHERE id > 3;
 CALL tombstone.convert('moved', 'archive');
 -- What the log tells keeps its number; what it does not is one deletion for each stamp.
 SELECT id, tombstone_deleted_at AT TIME ZONE 'UTC' AS deleted_at, cause, dense_rank() OVER (ORDER BY deletion) AS deletion
@@ -170,7 +173,9 @@ FROM (SELECT id, tombstone_deleted_at, cause, deletion FROM moved_tombstone
 DELETE FROM moved WHERE id = 3;
 SELECT max(deletion) AS last FROM tombstone.deletions WHERE relations::text LIKE '%moved%' \gset
 SELECT relation, layout FROM tombstone.tables WHERE relation IN ('moved'::regclass, 'part'::regclass) ORDER BY relation::text;
+SET client_min_messages = notice;
 CALL tombstone.convert('moved', 'in_place');
+SET client_min_messages = warning;
 SELECT relation, layout FROM tombstone.tables WHERE relation IN ('moved'::regclass, 'part'::regclass) ORDER BY relation::text;
 SELECT id, deleted_at FROM moved WHERE id < 3 UNION ALL SELECT id, deleted_at FROM part ORDER BY id;
 SELECT deleted_at = timezone('UTC', at)::timestamp(0) AS rounded FROM moved, tombstone.deletions WHERE id = 3 AND deletion = :last;
