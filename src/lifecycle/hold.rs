@@ -135,7 +135,7 @@ fn end(table: &Table, id: &str) -> Result<bool> {
 }
 
 /// The record's id as its row has it. Equal keys may be spelt in more than one way (1.5 and 1.50); the triggers know this one.
-fn spelling(table: &Table, key: &Key) -> Result<Option<String>> {
+pub fn spelling(table: &Table, key: &Key) -> Result<Option<String>> {
     let rows = Rows::Record(key);
     let statement = table.statement(Purpose("spelling", "", 0), || {
         let clause = rows.clause(table);

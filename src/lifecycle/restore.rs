@@ -5,9 +5,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::layout::{self, Fallen, Lock, Standing};
+use super::layout::{self, Fallen, Found, Lock, Standing};
 use super::rows::Rows;
-use super::{Written, cancelled, cascade, despite_rivals, no_such_record, owners, record, seen};
+use super::{Written, cancelled, cascade, despite_rivals, hold, no_such_record, owners, record, seen};
 use crate::backend::relation::LockFor;
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
@@ -33,7 +33,7 @@ fn restore(id: Option<AnyElement>, relation: Option<pg_sys::Oid>, deletion: Opti
         if found.is_empty() {
             return Err(no_such_record(&table, &key));
         }
-        if let Some(deletion) = deletion.filter(|_| table.bin().is_some()) {
+        if let Some(deletion) = deletion.filter(|_| !is_among(&found, fallen)) {
             return Err(not_of(&table, &key, deletion));
         }
         if found.iter().any(|row| row.standing != Standing::Live) {
@@ -51,9 +51,11 @@ fn fallen_in(table: &Table, key: &Key, deletion: i64) -> Result<Fallen> {
     if table.bin().is_some() {
         return Ok(Fallen::Numbered(deletion));
     }
-    let took = |taken: &Taken| taken.managed == table.number && taken.ids.contains(&key.text);
+    // The log has the spelling of the row.
+    let id = hold::spelling(table, key)?.unwrap_or_else(|| key.text.clone());
+    let took = |taken: &Taken| taken.managed == table.number && taken.ids.contains(&id);
     let taken = event::taken_by(deletion, vec![])?.into_iter().rfind(took).ok_or_else(|| not_of(table, key, deletion))?;
-    let is_taken_again = event::taken_again(deletion, &taken)?.iter().any(|(id, _)| *id == key.text);
+    let is_taken_again = event::taken_again(deletion, &taken)?.iter().any(|(other, _)| *other == id);
     match taken.stamp {
         Some(stamp) if !is_taken_again => {
             let found = layout::of(table).find(&Rows::Record(key), Lock::None)?;
@@ -61,6 +63,12 @@ fn fallen_in(table: &Table, key: &Key, deletion: i64) -> Result<Fallen> {
         }
         _ => Err(not_of(table, key, deletion)),
     }
+}
+
+/// Whether one of these tombstones is the one that was meant; of a table with an archive, all of them are others.
+fn is_among(found: &[Found], meant: Fallen) -> bool {
+    let Fallen::Stamped(stamp) = meant else { return false };
+    found.iter().any(|row| row.standing.stamp().is_none_or(|other| other == stamp))
 }
 
 /// P0002: the record may be deleted, but not by that deletion.

@@ -155,6 +155,17 @@ TABLE states;
 SELECT tombstone.state('Carl', 'spelt_citext'), tombstone.state(1.51, 'spelt_numeric'), tombstone.state('23:59'::interval, 'spelt_interval'),
        tombstone.state('{"size": 1, "name": "ADA", "at": "2026-01-01"}', 'spelt_several');
 
+-- A deletion is named with it as well.
+CREATE TABLE kept (id citext PRIMARY KEY, deleted_at timestamp);
+SELECT tombstone.manage('kept');
+INSERT INTO kept VALUES ('Ada');
+SELECT tombstone.soft_delete('ADA', 'kept') AS deletion \gset
+SELECT tombstone.restore('aDA', 'kept', :deletion);
+-- It is another one's by now:
+UPDATE kept SET deleted_at = '2026-01-01';
+SELECT tombstone.restore('Ada', 'kept', :deletion);
+\echo :SQLSTATE
+
 --
 -- What cannot be a key
 --
