@@ -51,7 +51,7 @@ CREATE TABLE derived (record text PRIMARY KEY, deleted boolean NOT NULL DEFAULT 
 INSERT INTO derived SELECT 'opendes:Wellbore:id' || n, n = 2 FROM generate_series(1, 4) AS n;
 WITH last AS (
     SELECT DISTINCT ON (e.id) e.id, e.deletion_type
-    FROM tombstone.replay(:'place') WITH ORDINALITY AS e (cursor, at, relation, id, kind, op, deletion_type, version, deleted_at, cause, actor, data, restored, deletion, n)
+    FROM tombstone.replay(:'place') WITH ORDINALITY AS e (cursor, at, relation, id, kind, op, deletion_type, version, deleted_at, cause, actor, data, restored, deletion, app_actor, reason, n)
     ORDER BY e.id, e.n DESC
 ), kept AS (
     UPDATE derived SET deleted = last.deletion_type IS NOT NULL

@@ -21,6 +21,7 @@ CREATE TABLE tombstone.event (
     reason        text,
     channel       text,
     batched       boolean     NOT NULL,
+    app_actor     text,
     CONSTRAINT op_is_known CHECK (op IN ('create', 'update', 'delete')),
     CONSTRAINT deletes_say_how CHECK (CASE op WHEN 'delete' THEN deletion_type IN ('soft', 'hard') AND deletion IS NOT NULL
                                               ELSE deletion_type IS NULL END),
@@ -67,9 +68,10 @@ COMMENT ON COLUMN tombstone.event.deleted_at IS 'The stamp a soft delete put on 
 COMMENT ON COLUMN tombstone.event.redacted IS 'True where the soft delete blanked columns.';
 COMMENT ON COLUMN tombstone.event.cause IS 'user; cascade, of what followed a foreign key; undo; expiry and retention, of what was due; reconcile, of what an outside source has no more, or has again.';
 COMMENT ON COLUMN tombstone.event.actor IS 'The role that acted, as SET ROLE or the login had it.';
-COMMENT ON COLUMN tombstone.event.reason IS 'What the caller of soft_delete() gave as the reason.';
+COMMENT ON COLUMN tombstone.event.reason IS 'Why, as the caller of soft_delete() or the setting tombstone.reason said.';
 COMMENT ON COLUMN tombstone.event.channel IS 'Where the relay is to announce it; NULL where its own transaction has notified, or nobody is to.';
 COMMENT ON COLUMN tombstone.event.batched IS 'Whether the relay is to announce it in arrays, many records each.';
+COMMENT ON COLUMN tombstone.event.app_actor IS 'For whom the application acted, as the setting tombstone.actor said: anybody may set it.';
 
 CREATE TABLE tombstone.undone (
     deletion bigint      PRIMARY KEY,
@@ -136,6 +138,7 @@ WITH visible AS (
            (pg_catalog.array_agg(actor ORDER BY cause = 'cascade', seq))[1] AS actor,
            (pg_catalog.array_agg(cause ORDER BY cause = 'cascade', seq))[1] AS cause,
            pg_catalog.string_agg(DISTINCT reason, '; ') AS reason,
+           pg_catalog.string_agg(DISTINCT app_actor, '; ') AS app_actor,
            CASE pg_catalog.count(DISTINCT deletion_type) WHEN 1 THEN pg_catalog.min(deletion_type) ELSE 'mixed' END AS deletion_type
     FROM visible
     WHERE op = 'delete'
@@ -151,7 +154,7 @@ WITH visible AS (
     GROUP BY deletion
 )
 SELECT said.deletion, said.at, said.actor, said.cause, said.reason, tally.relations, tally.records, u.at AS undone_at,
-       said.deletion_type
+       said.deletion_type, said.app_actor
 FROM said JOIN tally USING (deletion)
 LEFT JOIN tombstone.undone u USING (deletion);
 
@@ -159,12 +162,13 @@ COMMENT ON VIEW tombstone.deletions IS
     'Who deleted what, when and why: one row for each transaction that deleted, counted per table, of the tables you may read.';
 COMMENT ON COLUMN tombstone.deletions.deletion IS 'The number undo() takes.';
 COMMENT ON COLUMN tombstone.deletions.at IS 'Start of the deleting transaction.';
-COMMENT ON COLUMN tombstone.deletions.actor IS 'Who deleted.';
-COMMENT ON COLUMN tombstone.deletions.reason IS 'Why, as soft_delete() was told; of reconcile, which run.';
+COMMENT ON COLUMN tombstone.deletions.actor IS 'Who deleted: the role.';
+COMMENT ON COLUMN tombstone.deletions.reason IS 'Why, as soft_delete() or the setting tombstone.reason said; of reconcile, which run.';
 COMMENT ON COLUMN tombstone.deletions.cause IS 'What began it: user, cascade, expiry, retention, or reconcile, of an outside source.';
 COMMENT ON COLUMN tombstone.deletions.relations IS 'Records deleted in each table, as {"table": count}.';
 COMMENT ON COLUMN tombstone.deletions.records IS 'Records deleted in all.';
 COMMENT ON COLUMN tombstone.deletions.undone_at IS 'When undo() took it back.';
 COMMENT ON COLUMN tombstone.deletions.deletion_type IS 'soft: it left tombstones; hard: it purged; mixed: some of each.';
+COMMENT ON COLUMN tombstone.deletions.app_actor IS 'For whom the application deleted, as the setting tombstone.actor said: anybody may set it.';
 
 GRANT SELECT ON tombstone.deletions TO PUBLIC;

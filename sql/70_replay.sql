@@ -7,7 +7,8 @@ CREATE FUNCTION tombstone.replay(
     with_data boolean    DEFAULT false
 ) RETURNS TABLE (
     cursor text, at timestamptz, relation regclass, id text, kind text, op text, deletion_type text, version bigint,
-    deleted_at timestamptz, cause text, actor text, data jsonb, restored boolean, deletion bigint
+    deleted_at timestamptz, cause text, actor text, data jsonb, restored boolean, deletion bigint,
+    app_actor text, reason text
 )
     LANGUAGE c AS 'MODULE_PATHNAME', 'replay_wrapper' ROWS 1000;
 COMMENT ON FUNCTION tombstone.replay IS

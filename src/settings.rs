@@ -1,9 +1,10 @@
 //! The settings (GUCs), and those of the session that our own work sets aside. The prefix `tombstone` is ours: a misspelt setting is refused.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::time::Duration;
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+use pgrx::guc::GucCheckError;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_guard, pg_sys};
 
 use crate::backend::identity::with_settings;
 use crate::error::Result;
@@ -15,6 +16,11 @@ static RELAY: GucSetting<bool> = GucSetting::<bool>::new(true);
 static RATE: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(100);
 static LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(2000);
+static ACTOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static REASON: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// What the application says is kept with each record that it deletes, and may go into a payload of NOTIFY: it is bounded.
+const MOST_SAID: usize = 1000;
 
 /// Defines the settings; called at load.
 pub fn init() {
@@ -82,6 +88,34 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
+    let said = |name, short, long, setting| {
+        // SAFETY: the hook is guarded against panics.
+        unsafe {
+            GucRegistry::define_string_guc_with_hooks(
+                name,
+                short,
+                long,
+                setting,
+                GucContext::Userset,
+                GucFlags::default(),
+                Some(is_short_enough),
+                None,
+                None,
+            );
+        }
+    };
+    said(
+        c"tombstone.actor",
+        c"For whom the application deletes and restores.",
+        c"Kept beside the role with each deletion and restore. Anybody may set it: it is what the application says, and proves nothing.",
+        &ACTOR,
+    );
+    said(
+        c"tombstone.reason",
+        c"Why the application deletes and restores.",
+        c"Kept with each deletion and restore. A reason that a function is given comes first.",
+        &REASON,
+    );
     // SAFETY: reserves a prefix of setting names, at load.
     unsafe {
         #[cfg(feature = "pg14")]
@@ -91,9 +125,58 @@ pub fn init() {
     }
 }
 
+/// Refuses what is longer than is kept.
+#[pg_guard]
+unsafe extern "C-unwind" fn is_short_enough(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: Postgres hands a check hook the value, NULL or a C string; an error is noted for it where it looks for one.
+    unsafe {
+        let bytes = if (*value).is_null() { 0 } else { CStr::from_ptr(*value).count_bytes() };
+        if bytes > MOST_SAID {
+            GucCheckError::default()
+                .with_detail(format!("It has {bytes} bytes; at most {MOST_SAID} are kept with each deletion."))
+                .apply();
+        }
+        bytes <= MOST_SAID
+    }
+}
+
 /// `tombstone.default_table`, if set.
 pub fn default_table() -> Option<String> {
-    DEFAULT_TABLE.get().map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
+    text(&DEFAULT_TABLE, |name| name.map(str::to_string))
+}
+
+/// `tombstone.actor`, if set.
+pub fn actor() -> Option<String> {
+    text(&ACTOR, |actor| actor.map(str::to_string))
+}
+
+/// `tombstone.reason`, if set.
+pub fn reason() -> Option<String> {
+    text(&REASON, |reason| reason.map(str::to_string))
+}
+
+/// Whether `tombstone.actor` is `actor`: asked for each row.
+pub fn actor_is(actor: Option<&str>) -> bool {
+    text(&ACTOR, |current| current == actor)
+}
+
+/// Whether `tombstone.reason` is `reason`: asked for each row.
+pub fn reason_is(reason: Option<&str>) -> bool {
+    text(&REASON, |current| current == reason)
+}
+
+/// Reads a setting that is a text where it stands; an empty one is none.
+fn text<T>(setting: &GucSetting<Option<CString>>, read: impl FnOnce(Option<&str>) -> T) -> T {
+    // SAFETY: what Postgres keeps of the setting: NULL or a C string, which stays as long as nobody sets it.
+    let value = unsafe {
+        let value: *const c_char = *setting.as_ptr();
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy())
+    };
+    read(value.as_deref().filter(|value| !value.is_empty()))
 }
 
 /// `tombstone.enabled`.

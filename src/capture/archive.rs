@@ -59,6 +59,7 @@ enum From {
     Actor,
     Cause,
     Reason,
+    AppActor,
     /// Nowhere: dropped, or generated whenever it is read.
     Nothing,
 }
@@ -91,6 +92,7 @@ struct Same {
     actor: Option<Owned>,
     cause: Option<Owned>,
     reason: Option<Owned>,
+    app_actor: Option<Owned>,
 }
 
 impl Same {
@@ -103,6 +105,7 @@ impl Same {
             actor: owned(&actor()),
             cause: owned(account.cause.name()),
             reason: account.reason.as_deref().and_then(owned),
+            app_actor: account.app_actor.as_deref().and_then(owned),
         }
     }
 
@@ -114,6 +117,7 @@ impl Same {
             From::Actor => self.actor.as_ref().map(Owned::datum),
             From::Cause => self.cause.as_ref().map(Owned::datum),
             From::Reason => self.reason.as_ref().map(Owned::datum),
+            From::AppActor => self.app_actor.as_ref().map(Owned::datum),
             From::Row(_) | From::Nothing => None,
         }
     }
@@ -240,6 +244,7 @@ impl Target {
             (&own.actor.name, From::Actor),
             (&own.cause.name, From::Cause),
             (&own.reason.name, From::Reason),
+            (&own.app_actor.name, From::AppActor),
         ];
         // SAFETY: valid descriptors, read and left as they are.
         let (part, row) = unsafe { (PgTupleDesc::from_pg_copy(part), PgTupleDesc::from_pg_copy(row)) };
@@ -264,7 +269,7 @@ impl Target {
             };
             let is_never_null = match source {
                 From::Row(place) => row.get(place.get() - 1).is_some_and(|other| other.attnotnull),
-                From::Nothing | From::Reason => false,
+                From::Nothing | From::Reason | From::AppActor => false,
                 From::Value(_) | From::Deletion | From::DeletedAt | From::Actor | From::Cause => true,
             };
             if attribute.attnotnull && !is_never_null {

@@ -163,7 +163,7 @@ impl Pending {
     }
 
     fn is_on_current_account(&self, by_foreign_key: bool) -> bool {
-        if by_foreign_key { self.account.cause == Cause::Cascade } else { account::is_current(&self.account) }
+        account::is_current(&self.account, by_foreign_key)
     }
 
     /// Whether subtransaction `here`, the one we are in, or one that has become part of it, made the change.

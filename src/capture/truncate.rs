@@ -15,7 +15,7 @@ use crate::lifecycle::whole;
 use crate::log::account;
 use crate::log::deletion;
 use crate::log::event::Change;
-use crate::table::{Bin, Table, Truncate, name_of};
+use crate::table::{Bin, OwnColumns, Table, Truncate, name_of};
 
 /// Archives every row of `relation`, where that is what deleting them means, and logs what became of them. `relation` is `table`
 /// itself, its bin, or a partition of either: partitions come with triggers of their own.
@@ -52,7 +52,7 @@ fn archive_all(table: &Table, bin: &Bin, relation: pg_sys::Oid) -> Result<()> {
     let columns = bin.stored.iter().map(|column| column.sql()).chain(bin.own.all().map(|column| column.sql()));
     let (schema, name) = name_of(relation);
     let sql = format!(
-        "INSERT INTO {} ({}) SELECT {}, $1, $2, $3, $4, $5 FROM ONLY {} AS t",
+        "INSERT INTO {} ({}) SELECT {}, $1, $2, $3, $4, $5, $6 FROM ONLY {} AS t",
         bin.sql(),
         columns.collect::<Vec<_>>().join(", "),
         bin.stored.iter().map(value).collect::<Vec<_>>().join(", "),
@@ -65,7 +65,8 @@ fn archive_all(table: &Table, bin: &Bin, relation: pg_sys::Oid) -> Result<()> {
         actor().into(),
         account.cause.name().into(),
         DatumWithOid::from(account.reason),
+        DatumWithOid::from(account.app_actor),
     ];
-    let types = [pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID];
+    let types = OwnColumns::ALL.map(|(_, type_of, _)| type_of);
     table.as_owner(|| Statement::new(sql, types).execute_on_latest(&arguments)).map(drop)
 }

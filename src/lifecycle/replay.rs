@@ -70,6 +70,8 @@ fn replay(
             name!(data, Option<AnyElement>),
             name!(restored, bool),
             name!(deletion, Option<i64>),
+            name!(app_actor, Option<String>),
+            name!(reason, Option<String>),
         ),
     >,
     ErrorReport,
@@ -111,6 +113,8 @@ fn replay(
             data.and_then(|data| unsafe { AnyElement::from_polymorphic_datum(data.to_datum(), false, pg_sys::JSONBOID) }),
             entry.restored,
             entry.deletion,
+            entry.app_actor.clone(),
+            entry.reason.clone(),
         )
     };
     let mut lines = replay().map_err(ErrorReport::from)?;

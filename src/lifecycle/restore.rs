@@ -22,7 +22,7 @@ fn restore(id: Option<AnyElement>, relation: Option<pg_sys::Oid>, deletion: Opti
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;
         let fallen = deletion.map_or(Ok(Fallen::Last), |deletion| fallen_in(&table, &key, deletion))?;
-        let (rows, account) = (Rows::Record(&key), Account { cause: Cause::User, reason: None, undoes: None });
+        let (rows, account) = (Rows::Record(&key), Account::new(Cause::User, None));
         let write = || seen(&table, || layout::of(&table).restore(&rows, fallen));
         let despite_rivals = || despite_rivals(&table, &key, |standing| standing != Standing::Live, write);
         let (written, followed) = cascade::counting(|| account::on(account, despite_rivals));

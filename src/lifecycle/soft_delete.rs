@@ -21,7 +21,7 @@ fn soft_delete(id: Option<AnyElement>, relation: Option<pg_sys::Oid>, reason: Op
     let delete = || -> Result<i64> {
         let (table, key) = record(id, relation, Fits::Records, LockFor::Writing)?;
         owners::require(&table, &key)?;
-        let account = Account { cause: Cause::User, reason, undoes: None };
+        let account = Account::new(Cause::User, reason);
         let write = || seen(&table, || layout::of(&table).soft_delete_as_caller(&Rows::Record(&key)));
         match account::on(account, || despite_rivals(&table, &key, |standing| standing == Standing::Live, write))? {
             Written::Rows => Ok(deletion::number()),

@@ -53,7 +53,7 @@ fn soft_delete_many(
     let delete = || -> Result<Vec<(Option<String>, String)>> {
         let table = resolve(relation, Fits::Records, LockFor::Writing)?;
         let ids = texts_of(ids.ok_or_else(|| Error::invalid("ids must not be NULL"))?);
-        let outcomes = account::on(Account { cause: Cause::User, reason, undoes: None }, || delete_each(&table, &ids))?;
+        let outcomes = account::on(Account::new(Cause::User, reason), || delete_each(&table, &ids))?;
         Ok(ids.into_iter().zip(outcomes).map(|(id, outcome)| (id, outcome.name().to_string())).collect())
     };
     delete().map(TableIterator::new).map_err(Into::into)

@@ -72,7 +72,7 @@ fn undo(
         if !rehearsed && !event::mark_undone(deletion)? {
             return Err(undone_already(deletion));
         }
-        let account = Account { cause: Cause::Undo, reason: None, undoes: Some(deletion) };
+        let account = Account { undoes: Some(deletion), ..Account::new(Cause::Undo, None) };
         let restore = || {
             account::on(account, || -> Result<Vec<Line>> {
                 let lines = if rehearsed { binned.rehearse()? } else { binned.restore()? };

@@ -40,7 +40,7 @@ fn up_to(user: Option<AnyElement>, epoch: Option<i64>, relation: Option<pg_sys::
             .hint("Epochs count from 0; the bound is inclusive."));
     }
     owners::require(&table, &key)?;
-    let account = Account { cause: Cause::User, reason: None, undoes: None };
+    let account = Account::new(Cause::User, None);
     let write = || layout::of(&table).soft_delete_as_caller(&Rows::UpTo(&key, epoch));
     Ok(account::on(account, || seen(&table, write))? as i64)
 }

@@ -1,6 +1,8 @@
-//! On whose account things happen: the cause and the reason that events get while a door is open.
+//! On whose account things happen: the cause that events get while a door is open, the reason, and for whom the application acts.
 
 use std::cell::RefCell;
+
+use crate::settings;
 
 /// Why a change happens, as the log says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,34 +39,56 @@ impl Cause {
     }
 }
 
-/// What the open door says of the changes made through it.
+/// On whose account changes are made: what the open door says, and what the application does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub cause: Cause,
     pub reason: Option<String>,
+    /// For whom the application acts, as it says. The role is another thing: that is who asks the server.
+    pub app_actor: Option<String>,
     /// The deletion being undone: its restores take exactly what it took, and follow no foreign key of their own accord.
     pub undoes: Option<i64>,
 }
 
-const NOBODYS: Account = Account { cause: Cause::User, reason: None, undoes: None };
+impl Account {
+    /// The account of a door that opens now. A reason that it was given comes before the one that is set.
+    pub fn new(cause: Cause, reason: Option<String>) -> Account {
+        Account { cause, reason: reason.or_else(settings::reason), app_actor: settings::actor(), undoes: None }
+    }
+}
 
 thread_local! {
-    static CURRENT: RefCell<Account> = const { RefCell::new(NOBODYS) };
+    /// That of the open door, if one is.
+    static CURRENT: RefCell<Option<Account>> = const { RefCell::new(None) };
 }
 
 /// The account in force; plain SQL is on its user's.
 pub fn current() -> Account {
-    CURRENT.with_borrow(Account::clone)
+    CURRENT.with_borrow(Option::clone).unwrap_or_else(|| Account::new(Cause::User, None))
 }
 
-/// Whether `account` is the one in force.
-pub fn is_current(account: &Account) -> bool {
-    CURRENT.with_borrow(|current| current == account)
+/// Whether `account` is the one in force, or `by_foreign_key` what follows from that. Asked for each row, and so makes none.
+pub fn is_current(account: &Account, by_foreign_key: bool) -> bool {
+    CURRENT.with_borrow(|current| {
+        let cause = current.as_ref().map_or(Cause::User, |current| current.cause);
+        account.cause == if by_foreign_key { Cause::Cascade } else { cause }
+            && match current {
+                Some(current) => {
+                    (&current.reason, &current.app_actor, current.undoes)
+                        == (&account.reason, &account.app_actor, account.undoes)
+                }
+                None => {
+                    account.undoes.is_none()
+                        && settings::reason_is(account.reason.as_deref())
+                        && settings::actor_is(account.app_actor.as_deref())
+                }
+            }
+    })
 }
 
 /// Runs `act` on `account`.
 pub fn on<T>(account: Account, act: impl FnOnce() -> T) -> T {
-    let _restore = Restore(CURRENT.replace(account));
+    let _restore = Restore(CURRENT.replace(Some(account)));
     act()
 }
 
@@ -74,10 +98,10 @@ pub fn as_cascade<T>(act: impl FnOnce() -> T) -> T {
 }
 
 /// Puts the former account back, also when an error unwinds.
-struct Restore(Account);
+struct Restore(Option<Account>);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        CURRENT.replace(std::mem::replace(&mut self.0, NOBODYS));
+        CURRENT.replace(self.0.take());
     }
 }

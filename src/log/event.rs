@@ -128,6 +128,7 @@ pub struct Told {
     pub actor: String,
     pub cause: String,
     pub reason: Option<String>,
+    pub app_actor: Option<String>,
 }
 
 thread_local! {
@@ -170,7 +171,7 @@ own_statements! {
          WHERE e.deletion = $1 AND e.op = 'delete' GROUP BY e.managed";
     // The newest transactions first, down to the one named; below a place, if one is named.
     TOLD(INT4, TEXT, TEXT, INT8) =
-        "SELECT xid::text, seq, deletion, deleted_at, ids, versions, actor, cause, reason FROM tombstone.event
+        "SELECT xid::text, seq, deletion, deleted_at, ids, versions, actor, cause, reason, app_actor FROM tombstone.event
          WHERE managed = $1 AND xid >= $2::xid8 AND deletion_type = 'soft'
            AND CASE WHEN $3 IS NULL THEN true ELSE (xid, seq) < ($3::xid8, $4) END
          ORDER BY xid DESC, seq DESC";
@@ -256,6 +257,7 @@ pub fn append(entry: &Entry, account: &Account, left: Option<Left>) -> Result<i6
             account.reason.as_deref().into_datum(),
             left.map(|left| left.channel).into_datum(),
             left.is_some_and(|left| left.batched).into_datum(),
+            account.app_actor.as_deref().into_datum(),
         ],
     )?;
     Ok(seq)
@@ -344,6 +346,7 @@ pub fn soft_deletes(managed: i32, since: &str, before: Option<&(String, i64)>, m
             actor: row.get(7)?,
             cause: row.get(8)?,
             reason: row.nullable(9)?,
+            app_actor: row.nullable(10)?,
         });
         Ok(if records < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;

@@ -27,9 +27,12 @@ pub struct Logged {
     pub deleted_at: Option<TimestampWithTimeZone>,
     pub cause: String,
     pub actor: String,
+    pub reason: Option<String>,
     /// Where the relay is to announce it, if that is the relay's to do, and whether in arrays.
     pub channel: Option<String>,
     pub batched: bool,
+    /// For whom the application acted, as it said.
+    pub app_actor: Option<String>,
     seq: i64,
     ids: Part<String>,
     versions: Part<i64>,
@@ -128,8 +131,10 @@ mod column {
     pub const DELETED_AT: i16 = 12;
     pub const CAUSE: i16 = 14;
     pub const ACTOR: i16 = 15;
+    pub const REASON: i16 = 16;
     pub const CHANNEL: i16 = 17;
     pub const BATCHED: i16 = 18;
+    pub const APP_ACTOR: i16 = 19;
 }
 
 /// A row of the log.
@@ -179,8 +184,10 @@ impl EventRow<'_> {
                 deleted_at: self.get(DELETED_AT),
                 cause: self.get(CAUSE).unwrap_or_default(),
                 actor: self.get(ACTOR).unwrap_or_default(),
+                reason: self.get(REASON),
                 channel: self.get(CHANNEL),
                 batched: self.get(BATCHED).unwrap_or_default(),
+                app_actor: self.get(APP_ACTOR),
             }
         }
     }

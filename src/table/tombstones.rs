@@ -41,6 +41,7 @@ pub struct OwnColumns {
     pub actor: Column,
     pub cause: Column,
     pub reason: Column,
+    pub app_actor: Column,
 }
 
 /// A partition of a bin: rows whose stamps lie in `from .. to`. One without bounds is open: it takes what no other one does.
@@ -52,12 +53,13 @@ pub struct Part {
 
 impl OwnColumns {
     /// Their names and types, in their order.
-    pub const ALL: [(&'static str, pg_sys::Oid, &'static str); 5] = [
+    pub const ALL: [(&'static str, pg_sys::Oid, &'static str); 6] = [
         ("deletion", pg_sys::INT8OID, "pg_catalog.int8 NOT NULL"),
         ("deleted_at", pg_sys::TIMESTAMPTZOID, "pg_catalog.timestamptz NOT NULL"),
         ("actor", pg_sys::TEXTOID, "pg_catalog.text NOT NULL"),
         ("cause", pg_sys::TEXTOID, "pg_catalog.text NOT NULL"),
         ("reason", pg_sys::TEXTOID, "pg_catalog.text"),
+        ("app_actor", pg_sys::TEXTOID, "pg_catalog.text"),
     ];
 
     /// What the bin of a table calls its own column `name`: a column of the table that is called so keeps its name.
@@ -71,11 +73,18 @@ impl OwnColumns {
             let name = Self::name_beside(name, |name| table.attribute(name).is_some());
             Column { name, type_of: ColumnType::new(type_of, -1) }
         };
-        OwnColumns { deletion: column(0), deleted_at: column(1), actor: column(2), cause: column(3), reason: column(4) }
+        OwnColumns {
+            deletion: column(0),
+            deleted_at: column(1),
+            actor: column(2),
+            cause: column(3),
+            reason: column(4),
+            app_actor: column(5),
+        }
     }
 
-    pub fn all(&self) -> [&Column; 5] {
-        [&self.deletion, &self.deleted_at, &self.actor, &self.cause, &self.reason]
+    pub fn all(&self) -> [&Column; 6] {
+        [&self.deletion, &self.deleted_at, &self.actor, &self.cause, &self.reason, &self.app_actor]
     }
 }
 

@@ -63,7 +63,7 @@ pub fn restore(table: &Rc<Table>, ids: Vec<String>, rights: Rights) -> Result<Ta
         let write = |keys: &[Key]| {
             rights.to_write(table, || seen(table, || layout::of(table).restore(&Rows::Records(keys), Fallen::Stamped(stamp))))
         };
-        let account = Account { cause: Cause::Reconcile, reason: None, undoes: None };
+        let account = Account::new(Cause::Reconcile, None);
         let refused: HashMap<usize, Error> =
             account::on(account, || all_but_refused(&keys, stops, &write))?.into_iter().collect();
         // What is none live by now, a trigger of the table has kept.

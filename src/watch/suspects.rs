@@ -335,7 +335,7 @@ fn delete(table: &Rc<Table>, run: Run, candidates: Vec<(Key, u64)>, rights: Righ
         Ok(written)
     };
     let reason = Some(format!("run {}", run.number));
-    let account = Account { cause: Cause::Reconcile, reason, undoes: None };
+    let account = Account::new(Cause::Reconcile, reason);
     let refused = account::on(account, || all_but_refused(&keys, stops, &write))?;
     for (place, error) in &refused {
         tally.keep(1, format!("\"{}\": {}", keys[*place].text, error.summary()));

@@ -77,16 +77,17 @@ impl Copying {
             (table.id.len(), table.id.iter().map(|column| column.type_of.array()).collect());
         types.extend([pg_sys::INT8ARRAYOID, stamps().array(), pg_sys::INT4ARRAYOID]);
         let of_rows = types.len();
-        types.extend([pg_sys::INT8ARRAYOID, pg_sys::TEXTARRAYOID, pg_sys::TEXTARRAYOID, pg_sys::TEXTARRAYOID]);
+        types.push(pg_sys::INT8ARRAYOID);
+        types.extend([pg_sys::TEXTARRAYOID; 4]);
         let of_entries: Vec<String> = (of_rows + 1..=types.len()).map(|i| format!("pg_catalog.unnest(${i})")).collect();
         let mut same = columns_equal(&table.id, "t", |i| format!("k.c{i}"));
         if let Some(version) = &table.version {
             same += &format!(" AND t.{} OPERATOR(pg_catalog.=) k.c{ids}", version.sql());
         }
         let sql = format!(
-            "{} SELECT {}, e.deletion, {stamp}, e.actor, e.cause, e.reason
+            "{} SELECT {}, e.deletion, {stamp}, e.actor, e.cause, e.reason, e.app_actor
              FROM {}
-             JOIN ROWS FROM ({}) WITH ORDINALITY AS e (deletion, actor, cause, reason, n) ON e.n OPERATOR(pg_catalog.=) k.c{}
+             JOIN ROWS FROM ({}) WITH ORDINALITY AS e (deletion, actor, cause, reason, app_actor, n) ON e.n OPERATOR(pg_catalog.=) k.c{}
              JOIN {} ON {same} AND {}
              WHERE {}",
             self.insert(),
@@ -133,6 +134,7 @@ impl Copying {
         arguments.push(entries.iter().map(|entry| entry.actor.clone()).collect::<Vec<_>>().into());
         arguments.push(entries.iter().map(|entry| entry.cause.clone()).collect::<Vec<_>>().into());
         arguments.push(entries.iter().map(|entry| entry.reason.clone()).collect::<Vec<_>>().into());
+        arguments.push(entries.iter().map(|entry| entry.app_actor.clone()).collect::<Vec<_>>().into());
         Ok(Some(arguments))
     }
 
@@ -169,7 +171,7 @@ impl Copying {
         arguments.push(of_stamps.array_of(column(keys)));
         arguments.push(rows.iter().map(|(_, number)| *number).collect::<Vec<_>>().into());
         let sql = format!(
-            "{} SELECT {}, k.c{}, {}, '{UNKNOWN}', {}, NULL FROM {} JOIN {} ON {} AND {}
+            "{} SELECT {}, k.c{}, {}, '{UNKNOWN}', {}, NULL, NULL FROM {} JOIN {} ON {} AND {}
              WHERE {}",
             self.insert(),
             self.values(),

@@ -99,7 +99,7 @@ pub fn tend_parts(number: i32, relation: pg_sys::Oid) -> Result<bool> {
         let Some((terms, rule)) = wanted(number, Action::Purge)? else { return Ok(false) };
         let table = by_oid(relation)?;
         let Some(bin) = table.bin() else { return Ok(false) };
-        let account = Account { cause: Action::Purge.cause(), reason: None, undoes: None };
+        let account = Account::new(Action::Purge.cause(), None);
         let tend = || -> Result<bool> {
             // Where a number of records is the limit, they are counted and taken one by one.
             if terms.max_purge.is_none()
@@ -195,7 +195,7 @@ impl Taker<'_> {
         }
         let free = not_held(&table, rows)?;
         let before = event::noted();
-        let account = Account { cause: self.action.cause(), reason: None, undoes: None };
+        let account = Account::new(self.action.cause(), None);
         let taken = account::on(account, || table.evaluating(|| taken(&table, &rule, &free)))?;
         let written = event::noted() - before;
         self.run.count(taken)?;

@@ -120,13 +120,14 @@ const TYPES: &str = "
     CREATE DOMAIN words AS text[] CHECK (cardinality(VALUE) < 9);";
 
 /// Column names, some of them the bins' own, some that have to be quoted.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "body",
     "title",
     "deletion",
     "reason",
     "actor",
     "cause",
+    "app_actor",
     "\"Order\"",
     "\"select\"",
     "\"a b\"",

@@ -17,6 +17,8 @@ use tombstone_client_tests::workload::seed;
 const SHORT: u64 = 60;
 /// After so many failures there is enough to think about.
 const MOST_FAILURES: usize = 5;
+/// What a bin says of its rows besides.
+const OWN_COLUMNS: [&str; 6] = ["deletion", "deleted_at", "actor", "cause", "reason", "app_actor"];
 /// How values are to look, whatever the application has set.
 const PLAIN: &str = "RESET ALL; SET extra_float_digits = 3; SET client_min_messages = warning; ";
 
@@ -389,7 +391,7 @@ impl<'a> Trial<'a> {
 
     /// The rows of tables and bins.
     async fn everything(&self) -> Result<String> {
-        let own_columns = |table: &Table| ["deletion", "deleted_at", "actor", "cause", "reason"].map(|name| own(name, table));
+        let own_columns = |table: &Table| OWN_COLUMNS.map(|name| own(name, table));
         let bins = self.tables().map(|(table, bin)| (bin, [table.lasting.clone(), own_columns(table).to_vec()].concat()));
         let tables = self.schema.tables.iter().map(|table| (table.name.as_str(), table.lasting.clone()));
         let counter = ("counter", vec!["of".to_string(), "n".to_string()]);

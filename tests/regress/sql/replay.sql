@@ -59,7 +59,7 @@ FROM generate_series(1, 9) AS length, paged(:'place', length) WITH ORDINALITY AS
 GROUP BY length ORDER BY length;
 -- The cursor in any row is a place to go on from.
 SELECT bool_and((SELECT count(*) FROM tombstone.replay(r.cursor)) = (SELECT count(*) FROM tombstone.replay(:'place')) - r.n) AS everywhere
-FROM tombstone.replay(:'place') WITH ORDINALITY AS r (cursor, at, relation, id, kind, op, deletion_type, version, deleted_at, cause, actor, data, restored, deletion, n);
+FROM tombstone.replay(:'place') WITH ORDINALITY AS r (cursor, at, relation, id, kind, op, deletion_type, version, deleted_at, cause, actor, data, restored, deletion, app_actor, reason, n);
 
 -- Of some tables only.
 SELECT relation, count(*) FROM tombstone.replay(:'place', relations => '{state}') GROUP BY relation;
