@@ -13,8 +13,8 @@ mod tests {
         run("CREATE TABLE number (id int PRIMARY KEY, deleted_at timestamptz)");
         run("SELECT tombstone.manage('number')");
         run(
-            "INSERT INTO tombstone.event (xid, at, managed, op, deletion_type, restored, deletion, ids, redacted, cause, actor, batched)
-             SELECT '3', now(), managed, 'delete', 'hard', false, n, ARRAY[n::text], false, 'user', 'nobody', false
+            "INSERT INTO tombstone.event (xid, at, managed, op, deletion_type, restored, deletion, ids, redacted, cause, actor, batched, full_payload)
+             SELECT '3', now(), managed, 'delete', 'hard', false, n, ARRAY[n::text], false, 'user', 'nobody', false, false
              FROM tombstone.managed, generate_series(1, 20000) n",
         );
         run("ANALYZE tombstone.event");

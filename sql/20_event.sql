@@ -22,6 +22,7 @@ CREATE TABLE tombstone.event (
     channel       text,
     batched       boolean     NOT NULL,
     app_actor     text,
+    full_payload  boolean     NOT NULL,
     CONSTRAINT op_is_known CHECK (op IN ('create', 'update', 'delete')),
     CONSTRAINT deletes_say_how CHECK (CASE op WHEN 'delete' THEN deletion_type IN ('soft', 'hard') AND deletion IS NOT NULL
                                               ELSE deletion_type IS NULL END),
@@ -31,7 +32,8 @@ CREATE TABLE tombstone.event (
     CONSTRAINT names_records CHECK (cardinality(ids) > 0 AND array_position(ids, NULL) IS NULL),
     CONSTRAINT versions_pair_with_ids CHECK (versions IS NULL OR cardinality(ids) IN (1, cardinality(versions))),
     CONSTRAINT kinds_pair_with_records CHECK (kinds IS NULL OR cardinality(kinds) IN (1, greatest(cardinality(ids), cardinality(versions)))),
-    CONSTRAINT only_the_relay_batches CHECK (NOT batched OR channel IS NOT NULL)
+    CONSTRAINT only_the_relay_batches CHECK (NOT batched OR channel IS NOT NULL),
+    CONSTRAINT only_the_relay_says_more CHECK (NOT full_payload OR channel IS NOT NULL)
 );
 
 -- Written straight into the table (src/log/event.rs), which wants no partial index. The primary key is the order of reading,
@@ -72,6 +74,7 @@ COMMENT ON COLUMN tombstone.event.reason IS 'Why, as the caller of soft_delete()
 COMMENT ON COLUMN tombstone.event.channel IS 'Where the relay is to announce it; NULL where its own transaction has notified, or nobody is to.';
 COMMENT ON COLUMN tombstone.event.batched IS 'Whether the relay is to announce it in arrays, many records each.';
 COMMENT ON COLUMN tombstone.event.app_actor IS 'For whom the application acted, as the setting tombstone.actor said: anybody may set it.';
+COMMENT ON COLUMN tombstone.event.full_payload IS 'Whether the relay is to say cause, deletion, at and the application''s actor as well.';
 
 CREATE TABLE tombstone.undone (
     deletion bigint      PRIMARY KEY,

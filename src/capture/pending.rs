@@ -311,7 +311,7 @@ fn log(table: &Table, entry: Entry, account: &Account) -> Result<()> {
     if !is_told(table, entry.change, account) {
         return Ok(());
     }
-    notify::log(entry, account, table.announce, &table.channel)
+    notify::log(entry, account, table)
 }
 
 /// Whether the log tells of such a change.

@@ -85,11 +85,12 @@ impl Entry {
     }
 }
 
-/// What an entry says of who announces it, where that is the relay: where, and whether in arrays.
+/// What an entry says of who announces it, where that is the relay: where, whether in arrays, and whether in full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Left<'a> {
     pub channel: &'a str,
     pub batched: bool,
+    pub full: bool,
 }
 
 /// An entry as read back, on the way to an undo.
@@ -179,7 +180,8 @@ own_statements! {
         "SELECT 1 FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND $2 = ANY (ids) LIMIT 1";
     PURGED_AFTER(INT4, INT8, INT8) =
         "SELECT seq, ids FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND seq > $2 ORDER BY seq LIMIT $3";
-    LEAVE(INT8_ARRAY, TEXT, BOOL) = "UPDATE tombstone.event SET channel = $2, batched = $3 WHERE seq = ANY ($1)";
+    LEAVE(INT8_ARRAY, TEXT, BOOL, BOOL) =
+        "UPDATE tombstone.event SET channel = $2, batched = $3, full_payload = $4 WHERE seq = ANY ($1)";
     // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing.
     TRIM(INT4, TEXT, INTERVAL) =
         "WITH old AS MATERIALIZED (
@@ -220,11 +222,11 @@ pub fn note_one() {
     NOTED.set(NOTED.get() + 1);
 }
 
-/// Writes `entry`, on `account`; `left` to the relay, or not. Returns its number.
+/// Writes `entry`, on `account`; `left` to the relay, or not. Returns its number, and that of the deletion it belongs to.
 ///
 /// Straight into the table, as Postgres writes its own catalogs: every deletion passes here, and SPI with the table's CHECK
 /// constraints took half of a soft delete's time. What the constraints state is held by the types of `Entry`, and tested.
-pub fn append(entry: &Entry, account: &Account, left: Option<Left>) -> Result<i64> {
+pub fn append(entry: &Entry, account: &Account, left: Option<Left>) -> Result<(i64, Option<i64>)> {
     let Entry { managed, change, ids, versions, kinds, seq } = entry;
     let (seq, deletion) = match change.deletion_type() {
         Some(_) => {
@@ -258,9 +260,10 @@ pub fn append(entry: &Entry, account: &Account, left: Option<Left>) -> Result<i6
             left.map(|left| left.channel).into_datum(),
             left.is_some_and(|left| left.batched).into_datum(),
             account.app_actor.as_deref().into_datum(),
+            left.is_some_and(|left| left.full).into_datum(),
         ],
     )?;
-    Ok(seq)
+    Ok((seq, deletion))
 }
 
 /// Many versions of one record name it once, and many records of one kind that kind.
@@ -270,7 +273,7 @@ fn one_for_all<T: PartialEq>(values: &[T]) -> &[T] {
 
 /// Leaves entries of this transaction to the relay that were to be announced otherwise.
 pub fn leave(entries: Vec<i64>, left: Left) -> Result<()> {
-    let arguments = [entries.into(), left.channel.into(), left.batched.into()];
+    let arguments = [entries.into(), left.channel.into(), left.batched.into(), left.full.into()];
     LEAVE.run(&arguments)
 }
 

@@ -13,12 +13,12 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 
 use super::account::Account;
 use super::event::{self, Change, Entry, Left};
-use super::payload::{MOST_BYTES, Payload, arrays, told_apart};
+use super::payload::{Full, MOST_BYTES, Payload, arrays, moment, told_apart};
 use crate::backend::identity::c_string;
 use crate::backend::notify::send;
-use crate::backend::transaction::{current_subtransaction, with_snapshot};
+use crate::backend::transaction::{self, current_subtransaction, with_snapshot};
 use crate::error::Result;
-use crate::table::Announce;
+use crate::table::{Announce, Table};
 
 /// The relay, as the processes know it: theirs is the room above.
 pub struct Relay {
@@ -34,15 +34,29 @@ struct Waiting {
     entry: Entry,
     channel: Rc<str>,
     batched: bool,
+    /// Who did it and why, where that is to be said.
+    full: Option<Why>,
     /// What tells its payloads apart from the same ones said before.
     turn: u64,
     subtransaction: pg_sys::SubTransactionId,
 }
 
+/// What a full payload says that the entry itself does not.
+struct Why {
+    account: Account,
+    deletion: Option<i64>,
+}
+
 impl Waiting {
     fn payloads(&self) -> impl Iterator<Item = Payload<'_>> {
         let entry = &self.entry;
-        (0..entry.ids.len()).map(|i| Payload {
+        let full = self.full.as_ref().map(|why| Full {
+            cause: why.account.cause.name(),
+            deletion: why.deletion,
+            at: moment(transaction::started()),
+            app_actor: why.account.app_actor.as_deref(),
+        });
+        (0..entry.ids.len()).map(move |i| Payload {
             id: &entry.ids[i],
             kind: entry.kind(i),
             op: entry.change.op(),
@@ -50,6 +64,7 @@ impl Waiting {
             version: entry.versions.get(i).copied(),
             restored: entry.change.is_restore(),
             cursor: None,
+            full,
         })
     }
 
@@ -90,17 +105,18 @@ pub fn relay_lives() -> bool {
     RELAY.get().is_some_and(|relay| (relay.lives)())
 }
 
-/// Writes `entry` to the log, on `account`, and sees to it that listeners on `channel` hear of it once it is committed.
-pub fn log(entry: Entry, account: &Account, how: Announce, channel: &Rc<str>) -> Result<()> {
-    let batched = how == Announce::Batch;
-    if how == Announce::Never {
+/// Writes `entry`, of `table`, to the log, on `account`, and sees to it that listeners hear of it once it is committed.
+pub fn log(entry: Entry, account: &Account, table: &Table) -> Result<()> {
+    let (batched, full) = (table.announce == Announce::Batch, table.full_payload);
+    if table.announce == Announce::Never {
         event::append(&entry, account, None)?;
     } else if is_for_relay() {
-        event::append(&entry, account, Some(Left { channel, batched }))?;
+        event::append(&entry, account, Some(Left { channel: &table.channel, batched, full }))?;
         note_left();
     } else {
-        let number = event::append(&entry, account, None)?;
-        announce(number, entry, batched, channel);
+        let (number, deletion) = event::append(&entry, account, None)?;
+        let full = full.then(|| Why { account: account.clone(), deletion });
+        announce(number, entry, batched, full, &table.channel);
     }
     Ok(())
 }
@@ -116,10 +132,10 @@ fn note_left() {
 }
 
 /// Keeps entry `number` for when the transaction commits.
-fn announce(number: i64, entry: Entry, batched: bool, channel: &Rc<str>) {
+fn announce(number: i64, entry: Entry, batched: bool, full: Option<Why>, channel: &Rc<str>) {
     // Before the same change can come again there is another one: every second turn tells them apart.
     let (turn, subtransaction) = (turn(&entry) / 2, current_subtransaction());
-    let waiting = Waiting { number, entry, channel: Rc::clone(channel), batched, turn, subtransaction };
+    let waiting = Waiting { number, entry, channel: Rc::clone(channel), batched, full, turn, subtransaction };
     WAITING.with_borrow_mut(|all| all.push(waiting));
 }
 
@@ -149,8 +165,9 @@ pub fn send_all() {
 pub fn leave_all() {
     let waiting = WAITING.take();
     let mut entries: BTreeMap<Left, Vec<i64>> = BTreeMap::new();
-    for Waiting { number, channel, batched, .. } in &waiting {
-        entries.entry(Left { channel, batched: *batched }).or_default().push(*number);
+    for Waiting { number, channel, batched, full, .. } in &waiting {
+        let left = Left { channel, batched: *batched, full: full.is_some() };
+        entries.entry(left).or_default().push(*number);
     }
     if !entries.is_empty() {
         with_snapshot(|| {

@@ -1,6 +1,7 @@
 //! The words of NOTIFY: seed 004's object first. Pure.
 
-use serde::Serialize;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
 
 /// Postgres takes payloads of less than 8,000 bytes.
 pub const MOST_BYTES: usize = 7999;
@@ -19,6 +20,32 @@ pub struct Payload<'a> {
     pub restored: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<&'a str>,
+    #[serde(flatten)]
+    pub full: Option<Full<'a>>,
+}
+
+/// What a payload says besides, where the table's option `payload` is full: who did it, why and when.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Full<'a> {
+    pub cause: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<i64>,
+    #[serde(serialize_with = "to_the_microsecond")]
+    pub at: DateTime<Utc>,
+    /// The application's; the role is not told.
+    #[serde(rename = "actor", skip_serializing_if = "Option::is_none")]
+    pub app_actor: Option<&'a str>,
+}
+
+/// The moment of a stamp, in Postgres' microseconds since 2000.
+pub fn moment(stamp: i64) -> DateTime<Utc> {
+    const FROM_1970_TO_2000: i64 = 946_684_800_000_000;
+    DateTime::from_timestamp_micros(stamp.saturating_add(FROM_1970_TO_2000)).unwrap_or_default()
+}
+
+/// As RFC 3339 has it, always of the same length: such texts sort as the moments do.
+fn to_the_microsecond<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 /// What is left of a payload whose id or kind is too long for NOTIFY: that something happened, and where to look.
@@ -30,6 +57,8 @@ struct Truncated<'a> {
     truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
+    #[serde(flatten)]
+    full: Option<Full<'a>>,
 }
 
 impl Payload<'_> {
@@ -39,7 +68,8 @@ impl Payload<'_> {
         if whole.len() <= most {
             return whole;
         }
-        let truncated = |cursor| json(&Truncated { op: self.op, deletion_type: self.deletion_type, truncated: true, cursor });
+        let Payload { op, deletion_type, full, .. } = *self;
+        let truncated = |cursor| json(&Truncated { op, deletion_type, truncated: true, cursor, full });
         Some(truncated(self.cursor)).filter(|json| json.len() <= most).unwrap_or_else(|| truncated(None))
     }
 }
@@ -91,6 +121,7 @@ mod tests {
         version: None,
         restored: false,
         cursor: None,
+        full: None,
     };
 
     #[test]
@@ -117,6 +148,21 @@ mod tests {
         assert_eq!(payload.json(MOST_BYTES), r#"{"op":"delete","deletionType":"soft","truncated":true,"cursor":"c"}"#);
         let endless = Payload { cursor: Some(&long), ..payload };
         assert_eq!(endless.json(MOST_BYTES), r#"{"op":"delete","deletionType":"soft","truncated":true}"#);
+    }
+
+    #[test]
+    fn a_full_one_says_why_and_when() {
+        let full = Full { cause: "expiry", deletion: Some(7), at: moment(820_454_400_000_001), app_actor: None };
+        let payload = Payload { kind: None, full: Some(full), cursor: Some("c"), ..WELLBORE };
+        let four = r#"{"id":"opendes:Wellbore:id1","kind":null,"op":"delete","deletionType":"soft""#;
+        let why = r#""cause":"expiry","deletion":7,"at":"2026-01-01T00:00:00.000001Z""#;
+        assert_eq!(payload.json(MOST_BYTES), format!(r#"{four},"cursor":"c",{why}}}"#));
+        let full = Full { cause: "user", deletion: None, at: moment(0), app_actor: Some("user \"42\"") };
+        let who = r#""cause":"user","at":"2000-01-01T00:00:00.000000Z","actor":"user \"42\"""#;
+        assert_eq!(Payload { kind: None, full: Some(full), ..WELLBORE }.json(MOST_BYTES), format!("{four},{who}}}"));
+        // Where the id is too long it is still said why: whoever mutes a cause need not look.
+        let long = Payload { id: &"x".repeat(9000), full: Some(full), ..WELLBORE };
+        assert_eq!(long.json(MOST_BYTES), format!(r#"{{"op":"delete","deletionType":"soft","truncated":true,{who}}}"#));
     }
 
     #[test]

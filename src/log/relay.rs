@@ -6,7 +6,7 @@
 
 use super::cursor::Cursor;
 use super::notify::{self, SPARE};
-use super::payload::{MOST_BYTES, Payload, arrays, told_apart};
+use super::payload::{Full, MOST_BYTES, Payload, arrays, moment, told_apart};
 use super::retention;
 use super::stream::{self, Event, Stream};
 use crate::backend::identity::c_string;
@@ -151,6 +151,12 @@ fn words(events: &[Event], with_cursors: bool) -> Vec<(&str, String)> {
         version: event.version(),
         restored: event.entry.restored,
         cursor: with_cursors.then_some(event.cursor.as_str()),
+        full: event.entry.full.then(|| Full {
+            cause: &event.entry.cause,
+            deletion: event.entry.deletion,
+            at: moment(event.entry.at.into_inner()),
+            app_actor: event.entry.app_actor.as_deref(),
+        }),
     });
     let said =
         if batched { arrays(payloads, MOST_BYTES - SPARE) } else { payloads.map(|payload| payload.json(MOST_BYTES)).collect() };

@@ -33,6 +33,8 @@ pub struct Logged {
     pub batched: bool,
     /// For whom the application acted, as it said.
     pub app_actor: Option<String>,
+    /// Whether the relay is to say who did it, why and when.
+    pub full: bool,
     seq: i64,
     ids: Part<String>,
     versions: Part<i64>,
@@ -135,6 +137,7 @@ mod column {
     pub const CHANNEL: i16 = 17;
     pub const BATCHED: i16 = 18;
     pub const APP_ACTOR: i16 = 19;
+    pub const FULL_PAYLOAD: i16 = 20;
 }
 
 /// A row of the log.
@@ -188,6 +191,7 @@ impl EventRow<'_> {
                 channel: self.get(CHANNEL),
                 batched: self.get(BATCHED).unwrap_or_default(),
                 app_actor: self.get(APP_ACTOR),
+                full: self.get(FULL_PAYLOAD).unwrap_or_default(),
             }
         }
     }

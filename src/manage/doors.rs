@@ -44,6 +44,7 @@ fn manage(
     purge_events: Option<String>,
     on_delete: Option<AnyElement>,
     restore: Option<String>,
+    payload: Option<String>,
     tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
@@ -69,6 +70,7 @@ fn manage(
             purge_events: purge_events.unwrap_or(defaults.purge_events),
             on_delete: on_delete.map(|said| jsonb("on_delete", said)).transpose()?.unwrap_or(defaults.on_delete),
             restore: restore.unwrap_or(defaults.restore),
+            payload: payload.unwrap_or(defaults.payload),
         };
         begin(relation, given, tree.unwrap_or(false))
     };

@@ -14,7 +14,7 @@ use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
 use crate::table::catalog::{Attribute, Relation};
 use crate::table::marker::MARKER_TYPES;
-use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, PURGE_EVENTS};
+use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, PAYLOADS, PURGE_EVENTS};
 use crate::table::{Announce, Column, ColumnType, Marker, MaxPurge, RestoredBy, Truncate};
 
 /// The options made whole and found good, or the first thing wrong with them.
@@ -35,6 +35,7 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     // With layout archive nothing else restores, whatever it says.
     options::one_of("restore", &options.restore, &RestoredBy::words()).map_err(Error::invalid)?;
     options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
+    options::one_of("payload", &options.payload, &PAYLOADS).map_err(Error::invalid)?;
     options::one_of("notify", &options.notify, &Announce::words()).map_err(Error::invalid)?;
     channel(&options.channel)?;
     not_negative("retention", options.retention, "NULL means for ever, and 0 that no tombstone is kept.")?;

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use super::marker::{MARKER_TYPES, Marker};
-use super::options::{self, Options, PURGE_EVENTS};
+use super::options::{self, Options, PAYLOADS, PURGE_EVENTS};
 use super::tombstones::{Bin, Part};
 use super::{Column, ColumnType, ForeignKey, Kind, MaxPurge, OnDelete, Redaction, Table, Tombstones, foreign_key};
 use crate::backend::identity::{c_string, with_settings};
@@ -252,6 +252,7 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         all_events: options.follows_creates(),
         announce: options.announce()?,
         channel: Rc::from(options.channel.as_str()),
+        full_payload: options.payload == PAYLOADS[1],
         truncate: options.truncate()?,
         logs_maintenance: options.purge_events == PURGE_EVENTS[0],
         is_referred_to: foreign_key::refers_to(oid)?,

@@ -104,6 +104,8 @@ pub struct Table {
     pub all_events: bool,
     pub announce: Announce,
     pub channel: Rc<str>,
+    /// Whether announcements say who did it, why and when.
+    pub full_payload: bool,
     pub truncate: Truncate,
     /// Whether what maintenance purges is logged record by record.
     pub logs_maintenance: bool,

@@ -21,6 +21,8 @@ pub const IN_PLACE: &str = "in_place";
 pub const ARCHIVE: &str = "archive";
 /// The option `events` where creates and updates are events, too.
 const ALL_EVENTS: &str = "all";
+/// What the option `payload` may say; the first is its default.
+pub const PAYLOADS: [&str; 2] = ["short", "full"];
 /// What the option `purge_events` may say; the first is its default.
 pub const PURGE_EVENTS: [&str; 2] = ["record", "none"];
 /// What an expression may call the row that it is over, whatever its table is called.
@@ -113,6 +115,7 @@ options! {
     purge_events: String, "text NOT NULL", word, PURGE_EVENTS[0].into();
     on_delete: Map<String, Value>, "jsonb NOT NULL", json, Map::new();
     restore: String, "text NOT NULL", word, RestoredBy::words()[0].into();
+    payload: String, "text NOT NULL", word, PAYLOADS[0].into();
 }
 
 fn days(days: i32) -> Option<Interval> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use serde_json::Value;
 use tokio_postgres::{Error, GenericClient, Row};
 
 /// What happened to one record, told alike by replay and by the log's own table.
@@ -125,4 +126,15 @@ pub fn assert_complete(got: &[Event], truth: &[Event]) {
 fn is_within(part: &[&Event], whole: &[&Event]) -> bool {
     let mut whole = whole.iter();
     part.iter().all(|event| whole.any(|other| other == event))
+}
+
+/// What announcements in full have to say of the events of a table after a cursor, without cursors of their own.
+pub async fn in_full(client: &impl GenericClient, after: &str, table: &str) -> Result<Vec<Value>, Error> {
+    let said = "
+        SELECT jsonb_strip_nulls(jsonb_build_object(
+                   'id', id, 'op', op, 'deletionType', deletion_type, 'restored', nullif(restored, false), 'cause', cause,
+                   'deletion', deletion, 'actor', app_actor, 'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')))
+               || jsonb_build_object('kind', kind)
+        FROM tombstone.replay($1) WHERE relation::text = $2";
+    client.query(said, &[&after, &table]).await?.iter().map(|row| row.try_get(0)).collect()
 }

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tombstone_client_tests::listener::Listener;
 use tombstone_client_tests::server::Server;
 use tombstone_client_tests::sql::value;
-use tombstone_client_tests::stream::Reader;
+use tombstone_client_tests::stream::{Reader, in_full};
 
 const SOFT: &str =
     r#"{"id":"opendes:Wellbore:id1","kind":"opendes:wks:master-data--Wellbore:1.0.0","op":"delete","deletionType":"soft"}"#;
@@ -250,6 +250,52 @@ async fn what_happens_again_is_said_again() -> Result<()> {
     let said: Vec<&str> = heard.iter().map(|payload| payload.trim_end()).collect();
     assert_eq!(said, [SOFT, RESTORED, SOFT, RESTORED, HARD]);
     assert_eq!(heard[0], SOFT, "the first one to the letter");
+    Ok(())
+}
+
+/// With payload => 'full' a consumer can leave out what retention and expiry do, and knows for whom the rest was done.
+#[tokio::test]
+async fn a_full_payload_says_why_and_when_and_for_whom() -> Result<()> {
+    let server = Server::shared()?;
+    let options = ", payload => 'full', expire_after => '1 day', expire_from => 'nullif(body, ''drilled'')::timestamptz'";
+    let (client, mut listener) = wellbores(&server, "in_full", options).await?;
+    let place: String = value(&client, "SELECT tombstone.cursor()", &[]).await?;
+
+    client
+        .batch_execute(
+            "BEGIN; SET LOCAL tombstone.actor = 'user \"42\"'; SET LOCAL TimeZone = 'Asia/Tokyo';
+             UPDATE record SET deleted_at = now() WHERE id = 'opendes:Wellbore:id1'; COMMIT",
+        )
+        .await?;
+    client.batch_execute("SELECT tombstone.restore('opendes:Wellbore:id1')").await?;
+    client.batch_execute("INSERT INTO record VALUES ('old', NULL, '2000-01-01')").await?;
+    client.batch_execute("CALL tombstone.maintain('record')").await?;
+
+    let heard = listener.heard().await?;
+    let objects = heard.iter().map(|payload| serde_json::from_str(payload)).collect::<Result<Vec<Value>, _>>()?;
+    assert_eq!(objects, in_full(&client, &place, "record").await?);
+    let causes: Vec<&Value> = objects.iter().map(|object| &object["cause"]).collect();
+    assert_eq!(causes, ["user", "user", "expiry"]);
+    assert_eq!((&objects[0]["actor"], &objects[1]["actor"]), (&json!("user \"42\""), &Value::Null));
+    // The four fields of seed 004 are the first, as they always were.
+    let start = format!(r#"{},"cause":"user","deletion":"#, SOFT.trim_end_matches('}'));
+    assert!(heard[0].starts_with(&start), "{}", heard[0]);
+    assert!(heard[0].ends_with(r#"Z","actor":"user \"42\""}"#), "{}", heard[0]);
+
+    // In arrays likewise; and short again, it is seed 004's to the letter.
+    client.batch_execute("SELECT tombstone.configure('record', 'notify', 'batch'), tombstone.cursor()").await?;
+    let place: String = value(&client, "SELECT tombstone.cursor()", &[]).await?;
+    client.batch_execute("INSERT INTO record SELECT 'n' || n FROM generate_series(1, 500) n").await?;
+    client.batch_execute("SELECT count(*) FROM tombstone.soft_delete_many(ARRAY(SELECT id FROM record))").await?;
+    let heard = listener.heard().await?;
+    assert!(heard.iter().all(|payload| payload.len() < TOO_LONG), "or Postgres itself would have refused");
+    let objects: Vec<Vec<Value>> = heard.iter().map(|payload| serde_json::from_str(payload)).collect::<Result<_, _>>()?;
+    assert_eq!(objects.concat(), in_full(&client, &place, "record").await?);
+    client
+        .batch_execute("SELECT tombstone.configure('record', 'payload', NULL), tombstone.configure('record', 'notify', NULL)")
+        .await?;
+    client.batch_execute("SELECT tombstone.restore('opendes:Wellbore:id1')").await?;
+    assert_eq!(listener.heard().await?, [RESTORED]);
     Ok(())
 }
 

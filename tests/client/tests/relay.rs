@@ -14,7 +14,7 @@ use tombstone_client_tests::listener::Listener;
 use tombstone_client_tests::server::Server;
 use tombstone_client_tests::sql::value;
 use tombstone_client_tests::states::{until, until_so};
-use tombstone_client_tests::stream::{Event, Reader, truth};
+use tombstone_client_tests::stream::{Event, Reader, in_full, truth};
 use tombstone_client_tests::workload::{TABLES, Writer, seed};
 
 const FOR_EVER: Duration = Duration::from_secs(60);
@@ -152,6 +152,52 @@ async fn a_batch_is_arrays_that_fit_of_many_transactions() -> Result<()> {
         assert!(object["cursor"].as_str().is_some_and(|cursor| cursor.starts_with("ts1.")));
     }
     assert_eq!(objects[3000]["deletionType"], "hard");
+    Ok(())
+}
+
+/// The same as the writers would say, and as replay does.
+#[tokio::test]
+async fn a_full_payload_says_why_and_when_and_for_whom() -> Result<()> {
+    let server = shared()?;
+    let options = ", payload => 'full', expire_after => '1 day', expire_from => 'nullif(body, ''drilled'')::timestamptz'";
+    let (client, mut ears) = wellbores(&server, "relay_full", options).await?;
+    let place: String = value(&client, "SELECT tombstone.cursor()", &[]).await?;
+
+    client
+        .batch_execute(
+            "BEGIN; SET LOCAL tombstone.actor = 'user \"42\"'; SET LOCAL TimeZone = 'Asia/Tokyo';
+             UPDATE record SET deleted_at = now() WHERE id = 'opendes:Wellbore:id1'; COMMIT",
+        )
+        .await?;
+    client.batch_execute("SELECT tombstone.restore('opendes:Wellbore:id1')").await?;
+    client.batch_execute("INSERT INTO record VALUES ('old', NULL, '2000-01-01')").await?;
+    client.batch_execute("CALL tombstone.maintain('record')").await?;
+
+    let heard = ears.heard().await?;
+    let objects = heard.iter().map(|payload| object(payload)).collect::<Result<Vec<_>>>()?;
+    assert_eq!(objects, in_full(&client, &place, "record").await?);
+    assert_eq!((&objects[0]["actor"], &objects[2]["cause"]), (&json!("user \"42\""), &json!("expiry")));
+    assert!(heard.iter().all(|payload| cursor_of(payload).is_ok()));
+
+    // What a prepared transaction did was worded by nobody yet.
+    client
+        .batch_execute("BEGIN; SET LOCAL tombstone.actor = 'later'; SELECT tombstone.soft_delete('opendes:Wellbore:id1')")
+        .await?;
+    client.batch_execute("PREPARE TRANSACTION 'full'").await?;
+    client.batch_execute("COMMIT PREPARED 'full'").await?;
+    let heard = ears.heard().await?;
+    assert_eq!(object(&heard[0])?["actor"], "later");
+
+    client.batch_execute("SELECT tombstone.configure('record', 'notify', 'batch')").await?;
+    let place: String = value(&client, "SELECT tombstone.cursor()", &[]).await?;
+    client.batch_execute("INSERT INTO record SELECT 'n' || n FROM generate_series(1, 500) n").await?;
+    client.batch_execute("SELECT count(*) FROM tombstone.soft_delete_many(ARRAY(SELECT id FROM record))").await?;
+    let mut said = Vec::new();
+    for payload in ears.heard().await? {
+        said.extend(serde_json::from_str::<Vec<Value>>(&payload)?);
+    }
+    said.iter_mut().filter_map(Value::as_object_mut).for_each(|object| drop(object.remove("cursor")));
+    assert_eq!(said, in_full(&client, &place, "record").await?);
     Ok(())
 }
 

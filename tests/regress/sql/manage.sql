@@ -228,6 +228,8 @@ SELECT tombstone.manage('thing', 'in_place', events => 'some');
 \echo :SQLSTATE
 SELECT tombstone.manage('thing', 'in_place', notify => 'loudly');
 \echo :SQLSTATE
+SELECT tombstone.manage('thing', 'in_place', payload => 'long');
+\echo :SQLSTATE
 SELECT tombstone.manage('thing', 'in_place', channel => '');
 \echo :SQLSTATE
 

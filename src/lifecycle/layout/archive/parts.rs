@@ -194,7 +194,7 @@ pub fn drop_part(table: &Table, bin: &Bin, part: pg_sys::Oid) -> Result<Option<u
             return Ok(None);
         }
         let rows = if table.logs_maintenance {
-            let log = |entry| notify::log(entry, &account::current(), table.announce, &table.channel);
+            let log = |entry| notify::log(entry, &account::current(), table);
             whole::each_entry(table, part, Change::Purge, log)?
         } else {
             rows_by_statistics(part)?
