@@ -24,7 +24,7 @@ CREATE TABLE tombstone.managed (
     retention       interval CHECK (retention >= interval '0'),
     expire_after    interval CHECK (expire_after >= interval '0'),
     expire_from     text,
-    events          text     NOT NULL CHECK (events IN ('delete', 'all')),
+    events          text     NOT NULL CHECK (events IN ('delete', 'all', 'none')),
     notify          text     NOT NULL CHECK (notify IN ('record', 'batch', 'none')),
     channel         name     NOT NULL CHECK (channel <> ''),
     event_retention interval CHECK (event_retention > interval '0'),
@@ -34,6 +34,7 @@ CREATE TABLE tombstone.managed (
     on_delete       jsonb    NOT NULL CHECK (jsonb_typeof(on_delete) = 'object'),
     restore         text     NOT NULL CHECK (restore IN ('anyone', 'function')),
     payload         text     NOT NULL CHECK (payload IN ('short', 'full')),
+    mute            text[]   NOT NULL CHECK (mute <@ '{user,cascade,undo,expiry,retention,reconcile}'),
     home            uuid     NOT NULL,
     paused_at       timestamptz,
     paused_by       text,
@@ -59,7 +60,7 @@ COMMENT ON COLUMN tombstone.managed.owners IS 'SQL expression over the row: the 
 COMMENT ON COLUMN tombstone.managed.retention IS 'How long a tombstone stays; NULL: for ever; 0: not at all.';
 COMMENT ON COLUMN tombstone.managed.expire_after IS 'Age at which a live record is soft-deleted; NULL: never; 0: at the moment that expire_from says.';
 COMMENT ON COLUMN tombstone.managed.expire_from IS 'SQL expression over the row: the moment its age counts from.';
-COMMENT ON COLUMN tombstone.managed.events IS 'Which changes become events: delete, or all.';
+COMMENT ON COLUMN tombstone.managed.events IS 'Which changes become events: delete, all, or none.';
 COMMENT ON COLUMN tombstone.managed.notify IS 'How events are announced: one NOTIFY a record, one a batch, or none.';
 COMMENT ON COLUMN tombstone.managed.channel IS 'The NOTIFY channel.';
 COMMENT ON COLUMN tombstone.managed.event_retention IS 'How long events stay; NULL: for ever.';
@@ -69,6 +70,7 @@ COMMENT ON COLUMN tombstone.managed.purge_events IS 'Whether maintenance logs ea
 COMMENT ON COLUMN tombstone.managed.on_delete IS 'By the names of its foreign keys, what a soft delete of a parent in place does to live rows: cascade, restrict or ignore. The others do as declared.';
 COMMENT ON COLUMN tombstone.managed.restore IS 'Layout in_place: who restores by clearing deleted_at: anyone who may, or the functions alone.';
 COMMENT ON COLUMN tombstone.managed.payload IS 'What a NOTIFY says: short, what became of which record; full, also why, when and for whom.';
+COMMENT ON COLUMN tombstone.managed.mute IS 'Causes of events that are not announced; they are in the log.';
 COMMENT ON COLUMN tombstone.managed.home IS 'The log beside which the table was managed or resumed; another one''s: it was restored from a dump, and waits for resume().';
 COMMENT ON COLUMN tombstone.managed.paused_at IS 'Since when pause() keeps expiry and purge away; NULL: it does not.';
 COMMENT ON COLUMN tombstone.managed.paused_by IS 'Who paused it.';
@@ -100,7 +102,7 @@ CREATE TRIGGER on_restored AFTER INSERT ON tombstone.managed
 CREATE VIEW tombstone.tables WITH (security_barrier) AS
 SELECT m.relation, m.layout, m.id, m.version, m.deleted_at, m.redact, m.kind, m.owners,
        m.retention, m.expire_after, m.expire_from, m.events, m.notify, m.channel, m.event_retention, m.max_purge,
-       m.truncate, m.purge_events, m.on_delete, m.restore, m.payload,
+       m.truncate, m.purge_events, m.on_delete, m.restore, m.payload, m.mute,
        m.paused_at IS NOT NULL OR m.home <> log.incarnation AS paused,
        CASE WHEN m.paused_at IS NOT NULL THEN pg_catalog.format('pause() by %s, %s', m.paused_by, m.paused_at)
             WHEN m.home <> log.incarnation THEN 'restored from a dump; resume() when it may be expired and purged' END AS why_paused,
@@ -134,6 +136,7 @@ COMMENT ON COLUMN tombstone.tables.purge_events IS 'Whether maintenance logs eac
 COMMENT ON COLUMN tombstone.tables.on_delete IS 'What a soft delete of a parent in place does to its live rows, by foreign key: cascade, restrict or ignore.';
 COMMENT ON COLUMN tombstone.tables.restore IS 'Layout in_place: who restores by clearing deleted_at: anyone who may, or the functions alone.';
 COMMENT ON COLUMN tombstone.tables.payload IS 'What a NOTIFY says: short or full.';
+COMMENT ON COLUMN tombstone.tables.mute IS 'Causes of events that are not announced.';
 COMMENT ON COLUMN tombstone.tables.paused IS 'Whether expiry, purge and watchers leave it alone.';
 COMMENT ON COLUMN tombstone.tables.why_paused IS 'Who paused it and when, or that it came with a dump.';
 COMMENT ON COLUMN tombstone.tables.archive IS 'Layout archive: the table that holds its tombstones, readable by the table''s owner. Layout in_place: the one that convert() is filling.';

@@ -316,7 +316,7 @@ fn log(table: &Table, entry: Entry, account: &Account) -> Result<()> {
 
 /// Whether the log tells of such a change.
 fn is_told(table: &Table, change: Change, account: &Account) -> bool {
-    change != Change::Purge || account.cause != Cause::Retention || table.logs_maintenance
+    table.has_events && (change != Change::Purge || account.cause != Cause::Retention || table.logs_maintenance)
 }
 
 /// The transaction ended: nothing is pending any more.

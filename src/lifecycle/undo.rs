@@ -137,7 +137,7 @@ fn keep_last(parts: &mut [Part]) {
 
 fn no_such_deletion(deletion: i64) -> Error {
     Error::undefined(format!("there is no deletion {deletion}"))
-        .detail("No archive holds any of it, and the log knows of none, or no more: it reaches back as far as event_retention, and not across a dump.")
+        .detail("No archive holds any of it, and the log knows of none, or no more: it reaches back as far as event_retention, not across a dump, and not to tables whose option events is none.")
         .hint("See tombstone.deletions; tombstone.restore() needs no log.")
 }
 

@@ -22,6 +22,8 @@ pub enum Cause {
 }
 
 impl Cause {
+    pub const ALL: [Cause; 6] = [Cause::User, Cause::Cascade, Cause::Undo, Cause::Expiry, Cause::Retention, Cause::Reconcile];
+
     pub fn name(self) -> &'static str {
         match self {
             Cause::User => "user",
@@ -43,6 +45,8 @@ impl Cause {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub cause: Cause,
+    /// What began it: of a cascade, the cause of what it followed from.
+    pub origin: Cause,
     pub reason: Option<String>,
     /// For whom the application acts, as it says. The role is another thing: that is who asks the server.
     pub app_actor: Option<String>,
@@ -53,7 +57,7 @@ pub struct Account {
 impl Account {
     /// The account of a door that opens now. A reason that it was given comes before the one that is set.
     pub fn new(cause: Cause, reason: Option<String>) -> Account {
-        Account { cause, reason: reason.or_else(settings::reason), app_actor: settings::actor(), undoes: None }
+        Account { cause, origin: cause, reason: reason.or_else(settings::reason), app_actor: settings::actor(), undoes: None }
     }
 }
 
@@ -70,12 +74,12 @@ pub fn current() -> Account {
 /// Whether `account` is the one in force, or `by_foreign_key` what follows from that. Asked for each row, and so makes none.
 pub fn is_current(account: &Account, by_foreign_key: bool) -> bool {
     CURRENT.with_borrow(|current| {
-        let cause = current.as_ref().map_or(Cause::User, |current| current.cause);
-        account.cause == if by_foreign_key { Cause::Cascade } else { cause }
+        let (cause, origin) = current.as_ref().map_or((Cause::User, Cause::User), |current| (current.cause, current.origin));
+        let cause = if by_foreign_key { Cause::Cascade } else { cause };
+        (account.cause, account.origin) == (cause, origin)
             && match current {
-                Some(current) => {
-                    (&current.reason, &current.app_actor, current.undoes)
-                        == (&account.reason, &account.app_actor, account.undoes)
+                Some(Account { reason, app_actor, undoes, .. }) => {
+                    (reason, app_actor, undoes) == (&account.reason, &account.app_actor, &account.undoes)
                 }
                 None => {
                     account.undoes.is_none()

@@ -108,7 +108,8 @@ pub fn relay_lives() -> bool {
 /// Writes `entry`, of `table`, to the log, on `account`, and sees to it that listeners hear of it once it is committed.
 pub fn log(entry: Entry, account: &Account, table: &Table) -> Result<()> {
     let (batched, full) = (table.announce == Announce::Batch, table.full_payload);
-    if table.announce == Announce::Never {
+    let is_muted = [account.cause, account.origin].iter().any(|cause| table.mute.iter().any(|mute| mute == cause.name()));
+    if table.announce == Announce::Never || is_muted {
         event::append(&entry, account, None)?;
     } else if is_for_relay() {
         event::append(&entry, account, Some(Left { channel: &table.channel, batched, full }))?;

@@ -45,6 +45,7 @@ fn manage(
     on_delete: Option<AnyElement>,
     restore: Option<String>,
     payload: Option<String>,
+    mute: Option<Vec<Option<String>>>,
     tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
@@ -71,6 +72,7 @@ fn manage(
             on_delete: on_delete.map(|said| jsonb("on_delete", said)).transpose()?.unwrap_or(defaults.on_delete),
             restore: restore.unwrap_or(defaults.restore),
             payload: payload.unwrap_or(defaults.payload),
+            mute: mute.unwrap_or_default().into_iter().flatten().collect(),
         };
         begin(relation, given, tree.unwrap_or(false))
     };

@@ -12,9 +12,10 @@ use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::subtransaction::rehearse;
 use crate::error::{Error, Result};
+use crate::log::account::Cause;
 use crate::table::catalog::{Attribute, Relation};
 use crate::table::marker::MARKER_TYPES;
-use crate::table::options::{self, ARCHIVE, IN_PLACE, Options, PAYLOADS, PURGE_EVENTS};
+use crate::table::options::{self, ARCHIVE, EVENTS, IN_PLACE, Options, PAYLOADS, PURGE_EVENTS};
 use crate::table::{Announce, Column, ColumnType, Marker, MaxPurge, RestoredBy, Truncate};
 
 /// The options made whole and found good, or the first thing wrong with them.
@@ -34,9 +35,14 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     options::one_of("purge_events", &options.purge_events, &PURGE_EVENTS).map_err(Error::invalid)?;
     // With layout archive nothing else restores, whatever it says.
     options::one_of("restore", &options.restore, &RestoredBy::words()).map_err(Error::invalid)?;
-    options::one_of("events", &options.events, &["delete", "all"]).map_err(Error::invalid)?;
+    options::one_of("events", &options.events, &EVENTS).map_err(Error::invalid)?;
     options::one_of("payload", &options.payload, &PAYLOADS).map_err(Error::invalid)?;
     options::one_of("notify", &options.notify, &Announce::words()).map_err(Error::invalid)?;
+    options
+        .mute
+        .iter()
+        .try_for_each(|cause| options::one_of("mute", cause, &Cause::ALL.map(Cause::name)))
+        .map_err(Error::invalid)?;
     channel(&options.channel)?;
     not_negative("retention", options.retention, "NULL means for ever, and 0 that no tombstone is kept.")?;
     not_negative("expire_after", options.expire_after, "NULL means never, and 0 at the moment that expire_from says.")?;

@@ -116,7 +116,7 @@ own_statements! {
                    FROM json_each(h.id::json) WITH ORDINALITY AS e (key, value, n))
          WHERE h.managed = $1";
     ANNOUNCING() =
-        "SELECT FROM tombstone.managed WHERE notify <> 'none' LIMIT 1";
+        "SELECT FROM tombstone.managed WHERE notify <> 'none' AND events <> 'none' LIMIT 1";
     ARCHIVE(OID) =
         "SELECT archive::oid FROM tombstone.managed WHERE relation = $1 AND layout = 'archive'";
     BIN(OID) =
@@ -254,7 +254,9 @@ pub fn load(oid: pg_sys::Oid) -> Result<Option<Table>> {
         channel: Rc::from(options.channel.as_str()),
         full_payload: options.payload == PAYLOADS[1],
         truncate: options.truncate()?,
-        logs_maintenance: options.purge_events == PURGE_EVENTS[0],
+        has_events: options.has_events(),
+        logs_maintenance: options.has_events() && options.purge_events == PURGE_EVENTS[0],
+        mute: options.mute.clone(),
         is_referred_to: foreign_key::refers_to(oid)?,
         restored_by: options.restored_by()?,
         children,

@@ -107,8 +107,12 @@ pub struct Table {
     /// Whether announcements say who did it, why and when.
     pub full_payload: bool,
     pub truncate: Truncate,
-    /// Whether what maintenance purges is logged record by record.
+    /// Whether anything that happens to it is an event.
+    pub has_events: bool,
+    /// Whether what maintenance purges is an event, record by record.
     pub logs_maintenance: bool,
+    /// Causes of events that are not announced.
+    pub mute: Vec<String>,
     /// Whether any foreign key refers to this table, of a managed one or not.
     pub is_referred_to: bool,
     /// Who may restore by clearing deleted_at.

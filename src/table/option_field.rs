@@ -73,6 +73,18 @@ impl Field for String {
     }
 }
 
+impl Field for Vec<String> {
+    const CARRIER: Carrier = <Vec<String> as Carried>::CARRIER;
+
+    fn read(row: OwnRow, column: usize, _: bool) -> Result<Self> {
+        row.get(column)
+    }
+
+    fn write(&self) -> DatumWithOid<'static> {
+        self.clone().into()
+    }
+}
+
 impl Field for Map<String, Value> {
     const CARRIER: Carrier = Carrier { name: "jsonb", oid: pg_sys::JSONBOID };
 
@@ -101,6 +113,11 @@ pub fn word(_: &str, text: &str) -> Result<String> {
 /// The names in a `name[]`: `{a,b}`, or one bare name.
 pub fn names(_: &str, text: &str) -> Result<Option<Vec<String>>> {
     Ok(Some(split_names(text)))
+}
+
+/// The words in a `text[]`, none of them perhaps.
+pub fn words(_: &str, text: &str) -> Result<Vec<String>> {
+    Ok(split_names(text).into_iter().filter(|word| !word.is_empty()).collect())
 }
 
 /// The members of an object.
@@ -159,6 +176,13 @@ mod tests {
     fn names_are_an_array_or_one_name() {
         assert_eq!(split_names("id"), ["id"]);
         assert_eq!(split_names("{tenant, \"Order No\"}"), ["tenant", "Order No"]);
+    }
+
+    #[test]
+    fn words_may_be_none() {
+        assert_eq!(words("mute", "{expiry, retention}"), Ok(vec!["expiry".into(), "retention".into()]));
+        assert_eq!(words("mute", "expiry"), Ok(vec!["expiry".into()]));
+        assert_eq!(words("mute", "{}"), Ok(vec![]));
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
-use super::option_field::{Carrier, Field, interval, json, names, retention, text, word};
+use super::option_field::{Carrier, Field, interval, json, names, retention, text, word, words};
 use super::{Announce, RestoredBy, Truncate};
 use crate::backend::ident::ident;
 use crate::backend::own_table::OwnRow;
@@ -21,6 +21,10 @@ pub const IN_PLACE: &str = "in_place";
 pub const ARCHIVE: &str = "archive";
 /// The option `events` where creates and updates are events, too.
 const ALL_EVENTS: &str = "all";
+/// The option `events` where nothing is.
+const NO_EVENTS: &str = "none";
+/// What the option `events` may say; the first is its default.
+pub const EVENTS: [&str; 3] = ["delete", ALL_EVENTS, NO_EVENTS];
 /// What the option `payload` may say; the first is its default.
 pub const PAYLOADS: [&str; 2] = ["short", "full"];
 /// What the option `purge_events` may say; the first is its default.
@@ -106,7 +110,7 @@ options! {
     retention: Option<Interval>, "interval", retention, days(30);
     expire_after: Option<Interval>, "interval", interval, None;
     expire_from: Option<String>, "text", text, None;
-    events: String, "text NOT NULL", word, "delete".into();
+    events: String, "text NOT NULL", word, EVENTS[0].into();
     notify: String, "text NOT NULL", word, "record".into();
     channel: String, "name NOT NULL", word, "tombstone".into();
     event_retention: Option<Interval>, "interval", retention, days(30);
@@ -116,6 +120,7 @@ options! {
     on_delete: Map<String, Value>, "jsonb NOT NULL", json, Map::new();
     restore: String, "text NOT NULL", word, RestoredBy::words()[0].into();
     payload: String, "text NOT NULL", word, PAYLOADS[0].into();
+    mute: Vec<String>, "text[] NOT NULL", words, Vec::new();
 }
 
 fn days(days: i32) -> Option<Interval> {
@@ -140,6 +145,11 @@ impl Options {
     /// Whether creates and updates are events, too.
     pub fn follows_creates(&self) -> bool {
         self.events == ALL_EVENTS
+    }
+
+    /// Whether anything is an event.
+    pub fn has_events(&self) -> bool {
+        self.events != NO_EVENTS
     }
 
     /// What TRUNCATE does. Options that were checked have it.
