@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_full_one_says_why_and_when() {
-        let full = Full { cause: "expiry", deletion: Some(7), at: moment(820_454_400_000_001), app_actor: None };
+        let full = Full { cause: "expiry", deletion: Some(7), at: moment(820_540_800_000_001), app_actor: None };
         let payload = Payload { kind: None, full: Some(full), cursor: Some("c"), ..WELLBORE };
         let four = r#"{"id":"opendes:Wellbore:id1","kind":null,"op":"delete","deletionType":"soft""#;
         let why = r#""cause":"expiry","deletion":7,"at":"2026-01-01T00:00:00.000001Z""#;
