@@ -13,7 +13,7 @@ use crate::backend::executor;
 use crate::backend::transaction::{current_subtransaction, with_snapshot};
 use crate::error::{Error, Result};
 use crate::lifecycle::whole::MOST_RECORDS;
-use crate::lifecycle::{cascade, hold, unlinked};
+use crate::lifecycle::{cascade, fallen, hold, unlinked};
 use crate::log::account::{self, Account, Cause};
 use crate::log::deletion;
 use crate::log::event::{self, Change, Entry};
@@ -211,8 +211,17 @@ pub fn settle_above(depth: u32) {
     }
     let _settling = Settling::new();
     unlinked::keep().map_err(ErrorReport::from).unwrap_or_report();
-    while let Some((place, batch)) = take_above(depth) {
-        settle(place, batch).map_err(ErrorReport::from).unwrap_or_report();
+    settle_all_above(depth).map_err(ErrorReport::from).unwrap_or_report();
+}
+
+fn settle_all_above(depth: u32) -> Result<()> {
+    loop {
+        while let Some((place, batch)) = take_above(depth) {
+            settle(place, batch)?;
+        }
+        if !fallen::bring_back_circles()? {
+            return fallen::require_parents();
+        }
     }
 }
 
@@ -236,6 +245,7 @@ impl Settling {
 impl Drop for Settling {
     fn drop(&mut self) {
         SETTLING.set(false);
+        fallen::forget();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What follows from a change along the foreign keys between managed tables, once for each statement:
 //! a soft delete takes the live children along (CASCADE) or is refused by them (RESTRICT, NO ACTION);
-//! a restore brings back the children that fell with it, and is refused by a parent that is still deleted.
+//! a restore brings back the children that fell with it (`fallen`), and is refused by a parent that is still deleted.
 //!
 //! Each side is read and written in its owner's name, as Postgres' own foreign keys do it: the deleting user needs no right
 //! on the children, and a child's owner none on the parent.
@@ -12,8 +12,8 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
 use super::discretion::{shows_to_asking, withholding};
-use super::layout::{self, Fallen};
-use super::rows::{Rows, keys_from};
+use super::rows::{Clause, Rows, keys_from};
+use super::{fallen, layout};
 use crate::backend::query::Statement;
 use crate::backend::stamp::stamp_argument;
 use crate::error::{Error, Result};
@@ -60,12 +60,7 @@ pub fn follow(table: &Table, change: Change, ids: &[String]) -> Result<()> {
             if cause == Cause::Cascade {
                 FOLLOWED.set(FOLLOWED.get() + ids.iter().collect::<HashSet<_>>().len() as u64);
             }
-            let keys = keys(table, ids)?;
-            require_live_parents(table, &keys)?;
-            if table.bin().is_some() {
-                return Ok(()); // what fell with it comes back in the same statement
-            }
-            restore_children(table, stamp, &keys)
+            fallen::follow(table, stamp, keys(table, ids)?)
         }
     }
 }
@@ -91,44 +86,6 @@ fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn restore_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
-    for key in table.children.iter().filter(|key| key.on_delete == OnDelete::Cascade) {
-        let parents = Referred::from_parents(table, key, keys)?;
-        if parents.is_empty() {
-            continue;
-        }
-        let child = by_oid(key.child)?;
-        let layout = layout::of(&child);
-        match child.parents.as_slice() {
-            [_only_this] => {
-                let restore = || layout.restore_children(key, &parents, stamp);
-                account::as_cascade(|| withholding(&[&child], || child.as_owner(restore)))?;
-            }
-            // A child that fell with two parents comes back with the last of them.
-            _ => {
-                let fallen = child.as_owner(|| layout.fallen_children(key, &parents, stamp))?;
-                let fallen = with_live_parents(&child, &fallen)?;
-                let restore = || layout.restore(&Rows::Records(&fallen), Fallen::Stamped(stamp));
-                account::as_cascade(|| withholding(&[&child], || child.as_owner(restore))).map(drop)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Those of the keys that have no tombstone for a parent, found by halving.
-fn with_live_parents(child: &Table, keys: &[Key]) -> Result<Vec<Key>> {
-    match require_live_parents(child, keys) {
-        Ok(()) => Ok(keys.to_vec()),
-        Err(error) if !error.is_foreign_key() => Err(error),
-        Err(_) if keys.len() == 1 => Ok(Vec::new()),
-        Err(_) => {
-            let (left, right) = keys.split_at(keys.len() / 2);
-            Ok([with_live_parents(child, left)?, with_live_parents(child, right)?].concat())
-        }
-    }
 }
 
 /// 23503 where a live record of `keys` has a parent that is a tombstone.
@@ -157,6 +114,28 @@ pub fn require_live_parents(table: &Table, keys: &[Key]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A record that refers to a tombstone: its place among those asked after, and the tombstone's table and id.
+pub struct Dead {
+    pub place: usize,
+    pub parent: pg_sys::Oid,
+    pub id: String,
+}
+
+/// The tombstones that records of `keys` have for parents; those are locked against being restored or deleted.
+pub fn dead_parents(table: &Table, keys: &[Key]) -> Result<Vec<Dead>> {
+    let mut dead = Vec::new();
+    for key in &table.parents {
+        let (places, referred) = Referred::by_child(table, key, keys)?;
+        if referred.is_empty() {
+            continue;
+        }
+        let parent = by_oid(key.parent)?;
+        let found = parent.as_owner(|| layout::of(&parent).dead_parents(key, &referred))?;
+        dead.extend(found.into_iter().map(|(i, id)| Dead { place: places[i], parent: parent.oid, id }));
+    }
+    Ok(dead)
 }
 
 fn refuse_if_live(table: &Table, child: &Table, key: &ForeignKey, referred: &Referred) -> Result<()> {
@@ -199,13 +178,34 @@ pub struct Referred {
 }
 
 impl Referred {
-    fn from_parents(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
+    pub fn from_parents(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
         // A child being inserted holds its parent FOR KEY SHARE: this waits for it, and what follows sees it.
         Self::read(table, Purpose("parent values", "", key.oid), &key.parent_columns, keys, " FOR UPDATE OF t")
     }
 
     fn from_children(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
         Self::read(table, Purpose("child values", "", key.oid), &key.child_columns, keys, "")
+    }
+
+    /// The same row by row: with the place among `keys` of the record that each value is of.
+    fn by_child(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<(Vec<usize>, Referred)> {
+        let (rows, columns) = (Rows::Records(keys), &key.child_columns);
+        let statement = table.statement(Purpose("child values by place", "", key.oid), || {
+            let Clause { from, condition, types, ordinal } = rows.clause(table);
+            let values = based(columns).join(", ");
+            let sql = format!(
+                "SELECT {ordinal}, {values} FROM {} AS t, {from} WHERE {condition} AND {}",
+                table.sql(),
+                whole(columns)
+            );
+            (sql, types)
+        });
+        let mut found = table.as_owner(|| statement.value_rows(&rows.arguments(table)))?;
+        let places = found.iter_mut().map(|row| row.remove(0).value() - 1).collect();
+        let array = |(i, column): (usize, &Column)| column.type_of.array_of(found.iter().map(|row| row[i]).collect());
+        let arrays = columns.iter().enumerate().map(array).filter_map(|array| array.datum().map(|datum| datum.sans_lifetime()));
+        let arrays = if found.is_empty() { Vec::new() } else { arrays.collect() };
+        Ok((places, Referred { columns: columns.clone(), arrays }))
     }
 
     /// The values in the rows of a bin known as `t`, joined with `from`, that fit `condition`. With the rights in force.
@@ -285,16 +285,24 @@ impl Referred {
 
 /// The values of these columns of `t`, an array for each. A key that is NULL in part refers to nothing.
 fn arrays_of(columns: &[Column], from: &str, condition: &str, lock: &str) -> String {
-    let values =
-        columns.iter().enumerate().map(|(i, column)| format!("t.{}::{} AS v{i}", column.sql(), column.type_of.base_sql()));
+    let values = based(columns).into_iter().enumerate().map(|(i, value)| format!("{value} AS v{i}"));
     let arrays = (0..columns.len()).map(|i| format!("pg_catalog.array_agg(v{i})"));
-    let whole = columns.iter().map(|column| format!("t.{} IS NOT NULL", column.sql()));
     format!(
         "SELECT {} FROM (SELECT {} FROM {from} WHERE {condition} AND {}{lock}) AS v HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
         arrays.collect::<Vec<_>>().join(", "),
         values.collect::<Vec<_>>().join(", "),
-        whole.collect::<Vec<_>>().join(" AND "),
+        whole(columns),
     )
+}
+
+/// The values of these columns of `t`, without the domains they may be of.
+fn based(columns: &[Column]) -> Vec<String> {
+    columns.iter().map(|column| format!("t.{}::{}", column.sql(), column.type_of.base_sql())).collect()
+}
+
+/// That none of these columns of `t` is NULL.
+fn whole(columns: &[Column]) -> String {
+    columns.iter().map(|column| format!("t.{} IS NOT NULL", column.sql())).collect::<Vec<_>>().join(" AND ")
 }
 
 /// The columns of `t`, listed.

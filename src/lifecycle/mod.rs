@@ -4,6 +4,7 @@
 pub mod cascade;
 mod deferred;
 mod discretion;
+pub mod fallen;
 pub mod hold;
 pub mod layout;
 mod owners;

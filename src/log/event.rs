@@ -2,7 +2,7 @@
 //! `tombstone.undone`: which deletions were undone. Nobody else writes these two.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -116,6 +116,34 @@ pub struct Tally {
     pub redacted: bool,
 }
 
+/// Which deletions have left one stamp in a table and in those that refer to it, as far as the log knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamped {
+    One(i64),
+    Several,
+    /// None of the table that it knows, or knows any more.
+    Unknown,
+}
+
+/// Which deletion left each row its stamp, where several have left the same: by id and version, the last one that did.
+#[derive(Debug, Default)]
+pub struct Takers(HashMap<String, HashMap<Option<i64>, i64>>);
+
+impl Takers {
+    /// The last deletion that took of this record.
+    pub fn last_of(&self, id: &str) -> Option<i64> {
+        self.0.get(id).and_then(|rows| rows.values().max()).copied()
+    }
+
+    /// Whether no other deletion than this one took of the record; `None`: than one that the log does not know.
+    pub fn took_all(&self, deletion: Option<i64>, id: &str) -> bool {
+        match self.0.get(id) {
+            Some(rows) => rows.values().all(|taker| Some(*taker) == deletion),
+            None => deletion.is_none(),
+        }
+    }
+}
+
 /// A soft delete as read back, on the way to an archive.
 #[derive(Debug, Clone)]
 pub struct Told {
@@ -151,10 +179,13 @@ own_statements! {
          JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
          WHERE e.deletion = $1 AND e.op = 'delete' AND e.managed <> ALL ($2) ORDER BY e.seq";
     // A column may hold no more than whole seconds: so far apart can two stamps be that look the same there.
+    // By the stamp alone, whose index finds next to nothing: along the other one all of a table's entries would be read.
     TAKEN_AGAIN(INT4, INT8, INT8, TIMESTAMPTZ) =
-        "SELECT ids, versions FROM tombstone.event
-         WHERE managed = $1 AND seq > $2 AND deletion <> $3 AND deletion_type = 'soft'
-           AND deleted_at BETWEEN $4 - interval '1 second' AND $4 + interval '1 second'";
+        "WITH stamped AS MATERIALIZED (
+             SELECT seq, managed, deletion, ids, versions FROM tombstone.event
+             WHERE deleted_at BETWEEN $4 - interval '1 second' AND $4 + interval '1 second' AND deletion_type = 'soft'
+         )
+         SELECT ids, versions FROM stamped WHERE managed = $1 AND seq > $2 AND deletion <> $3";
     TAKEN_OF(INT8, INT4) =
         "SELECT ids, versions, cause = 'cascade' FROM tombstone.event
          WHERE managed = $2 AND xid = (SELECT xid FROM tombstone.event WHERE seq = $1) AND deletion = $1 AND op = 'delete'
@@ -170,6 +201,17 @@ own_statements! {
          FROM known
          JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
          WHERE e.deletion = $1 AND e.op = 'delete' GROUP BY e.managed";
+    // Likewise.
+    STAMPED(TIMESTAMPTZ, TIMESTAMPTZ, INT4, INT4_ARRAY) =
+        "WITH stamped AS MATERIALIZED (
+             SELECT deletion, managed FROM tombstone.event WHERE deleted_at BETWEEN $1 AND $2 AND deletion_type = 'soft'
+         )
+         SELECT deletion, bool_or(managed = $3) FROM stamped WHERE managed = $3 OR managed = ANY ($4) GROUP BY deletion LIMIT 2";
+    TAKERS(TIMESTAMPTZ, INT4) =
+        "WITH stamped AS MATERIALIZED (
+             SELECT seq, managed, deletion, ids, versions FROM tombstone.event WHERE deleted_at = $1 AND deletion_type = 'soft'
+         )
+         SELECT deletion, ids, versions FROM stamped WHERE managed = $2 ORDER BY seq";
     // The newest transactions first, down to the one named; below a place, if one is named.
     TOLD(INT4, TEXT, TEXT, INT8) =
         "SELECT xid::text, seq, deletion, deleted_at, ids, versions, actor, cause, reason, app_actor FROM tombstone.event
@@ -302,6 +344,32 @@ pub fn taken_again(deletion: i64, taken: &Taken) -> Result<HashSet<(String, Opti
         Ok(ids.into_iter().enumerate().map(move |(i, id)| (id, versions.get(i).copied())).collect::<Vec<_>>())
     })?;
     Ok(again.into_iter().flatten().collect())
+}
+
+/// Which deletions have left a stamp from `first` to `last` in the table numbered `managed`, or in `others`.
+pub fn stamped(first: i64, last: i64, managed: i32, others: Vec<i32>) -> Result<Stamped> {
+    let arguments = [stamp_argument(Some(first)), stamp_argument(Some(last)), managed.into(), others.into()];
+    let deletions = STAMPED.rows(&arguments, |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)))?;
+    Ok(match deletions.as_slice() {
+        [(deletion, true)] => Stamped::One(*deletion),
+        [] | [_] => Stamped::Unknown,
+        _ => Stamped::Several,
+    })
+}
+
+/// Which deletions have left this stamp in the records `ids` of the table numbered `managed`, as far as the log knows.
+pub fn takers<'a>(stamp: i64, managed: i32, ids: impl Iterator<Item = &'a str>) -> Result<Takers> {
+    let (wanted, mut takers) = (ids.collect::<HashSet<_>>(), Takers::default());
+    let entries = TAKERS.rows(&[stamp_argument(Some(stamp)), managed.into()], |row| {
+        let (deletion, (ids, versions)) = (row.get(1)?, one_for_each(row.get(2)?, row.nullable(3)?));
+        Ok((deletion, ids, versions))
+    })?;
+    for (deletion, ids, versions) in entries {
+        for (i, id) in ids.into_iter().enumerate().filter(|(_, id)| wanted.contains(id.as_str())) {
+            takers.0.entry(id).or_default().insert(versions.get(i).copied(), deletion);
+        }
+    }
+    Ok(takers)
 }
 
 /// How much `deletion` took of each table; nothing where the log knows of no such deletion, or no more. It knows one whole, or not.

@@ -75,6 +75,15 @@ pub enum Fallen {
     Numbered(i64),
 }
 
+/// What records have in common that fell together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fell {
+    /// The stamp of those that stay in their tables.
+    pub stamp: i64,
+    /// The number of the deletion, which rows of a bin bear; `None`: nobody knows it.
+    pub deletion: Option<i64>,
+}
+
 /// A row lock, as strong as what is to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
@@ -108,12 +117,14 @@ pub trait Doors {
 pub trait Follow {
     /// Live children of these parents become tombstones, with this stamp.
     fn delete_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<()>;
-    /// Children of these parents that fell with this stamp become live.
-    fn restore_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<()>;
+    /// Children of these parents that fell so become live.
+    fn restore_children(&self, key: &ForeignKey, parents: &Referred, fell: Fell) -> Result<()>;
     /// The keys of the children that restore_children would restore.
-    fn fallen_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<Vec<Key>>;
+    fn fallen_children(&self, key: &ForeignKey, parents: &Referred, fell: Fell) -> Result<Vec<Key>>;
     /// A parent of these children that is a tombstone, locked against being restored or deleted; by its referred columns.
     fn deleted_parent(&self, key: &ForeignKey, children: &Referred) -> Result<Option<String>>;
+    /// All of them, locked likewise: for each the place among `children` of the value that refers to it, and its id.
+    fn dead_parents(&self, key: &ForeignKey, children: &Referred) -> Result<Vec<(usize, String)>>;
 }
 
 /// What maintenance asks of a layout.

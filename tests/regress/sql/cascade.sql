@@ -89,6 +89,84 @@ UPDATE folder SET parent = 4 WHERE id = 1;
 SELECT tombstone.soft_delete('2', 'folder') > 0 AS deleted;
 SELECT id FROM folder WHERE deleted_at IS NULL ORDER BY id;
 
+SELECT tombstone.restore('2', 'folder');
+SELECT id FROM folder WHERE deleted_at IS NULL ORDER BY id;
+
+--
+-- Tables that refer to each other in a circle
+--
+
+-- A restore brings all of it back, from wherever it begins. It needs no log.
+CREATE TABLE club (id int PRIMARY KEY, chair int, deleted_at timestamptz);
+CREATE TABLE seat (id int PRIMARY KEY, club int REFERENCES club ON DELETE CASCADE, deleted_at timestamptz);
+CREATE TABLE sitter (id int PRIMARY KEY, seat int REFERENCES seat ON DELETE CASCADE, deleted_at timestamptz);
+ALTER TABLE club ADD FOREIGN KEY (chair) REFERENCES sitter ON DELETE CASCADE;
+SELECT tombstone.manage('club'), tombstone.manage('seat'), tombstone.manage('sitter');
+INSERT INTO club VALUES (1, NULL), (2, NULL);
+INSERT INTO seat VALUES (10, 1), (20, 2);
+INSERT INTO sitter VALUES (100, 10), (200, 20);
+UPDATE club SET chair = id * 100;
+CREATE VIEW gone AS
+    SELECT 'club' AS of, id FROM club WHERE deleted_at IS NOT NULL UNION ALL
+    SELECT 'seat', id FROM seat WHERE deleted_at IS NOT NULL UNION ALL
+    SELECT 'sitter', id FROM sitter WHERE deleted_at IS NOT NULL ORDER BY 1, 2;
+SELECT tombstone.soft_delete('1', 'club') > 0 AS deleted;
+TABLE gone;
+TRUNCATE tombstone.event;
+SELECT tombstone.restore('1', 'club');
+TABLE gone;
+SELECT tombstone.soft_delete('1', 'club') > 0 AS deleted;
+SELECT tombstone.restore('100', 'sitter');
+TABLE gone;
+-- In plain SQL, too.
+UPDATE seat SET deleted_at = now();
+UPDATE club SET deleted_at = NULL WHERE id = 2;
+TABLE gone;
+UPDATE club SET deleted_at = NULL;
+TABLE gone;
+-- A circle that was broken by another deletion does not come back from behind that.
+SELECT tombstone.soft_delete('100', 'sitter') > 0 AS deleted;
+UPDATE club SET chair = NULL WHERE id = 1;
+SELECT tombstone.restore('1', 'club');
+SELECT tombstone.soft_delete('10', 'seat') > 0 AS deleted;
+UPDATE club SET chair = 100 WHERE id = 1;
+SELECT tombstone.soft_delete('1', 'club') > 0 AS deleted;
+SELECT tombstone.restore('1', 'club');
+\echo :SQLSTATE
+TABLE gone;
+SELECT tombstone.restore('10', 'seat');
+\echo :SQLSTATE
+
+-- A circle below a parent: each of the two waits for the other, and comes back with it. Their other children come back as well.
+CREATE TABLE buyer (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE TABLE purchase (id int PRIMARY KEY, buyer int REFERENCES buyer ON DELETE CASCADE, latest int, deleted_at timestamptz);
+CREATE TABLE item (id int PRIMARY KEY, purchase int REFERENCES purchase ON DELETE CASCADE, deleted_at timestamptz);
+ALTER TABLE purchase ADD FOREIGN KEY (latest) REFERENCES item ON DELETE CASCADE;
+CREATE TABLE remark (id int PRIMARY KEY, purchase int REFERENCES purchase ON DELETE CASCADE, item int REFERENCES item ON DELETE CASCADE);
+SELECT tombstone.manage('buyer'), tombstone.manage('purchase'), tombstone.manage('item'), tombstone.manage('remark', 'in_place');
+INSERT INTO buyer VALUES (1);
+INSERT INTO purchase VALUES (10, 1, NULL), (20, 1, NULL), (30, 1, NULL);
+INSERT INTO item VALUES (11, 10), (12, 10), (21, 20), (31, 30);
+UPDATE purchase SET latest = id + 1;
+INSERT INTO remark VALUES (1, 10, 11), (2, 10, 12), (3, 20, 11);
+CREATE VIEW left_over AS
+    SELECT 'buyer' AS of, id FROM buyer WHERE deleted_at IS NOT NULL UNION ALL
+    SELECT 'purchase', id FROM purchase WHERE deleted_at IS NOT NULL UNION ALL
+    SELECT 'item', id FROM item WHERE deleted_at IS NOT NULL UNION ALL
+    SELECT 'remark', id FROM remark WHERE deleted_at IS NOT NULL ORDER BY 1, 2;
+SELECT tombstone.soft_delete('1', 'buyer') > 0 AS deleted;
+SELECT of, count(*) FROM left_over GROUP BY of ORDER BY of;
+SELECT tombstone.restore('1', 'buyer');
+TABLE left_over;
+-- Where one of them cannot come back, neither do those that need it; the others do.
+SELECT tombstone.soft_delete('21', 'item') > 0 AS deleted;
+TABLE left_over;
+SELECT tombstone.soft_delete('1', 'buyer') > 0 AS deleted;
+SELECT tombstone.restore('1', 'buyer');
+TABLE left_over;
+SELECT tombstone.restore('21', 'item');
+TABLE left_over;
+
 --
 -- Keys of several columns, keys other than the id, keys of other types
 --

@@ -3,7 +3,7 @@
 use super::InPlace;
 use crate::error::Result;
 use crate::lifecycle::cascade::{Referred, columns};
-use crate::lifecycle::layout::Follow;
+use crate::lifecycle::layout::{Fell, Follow};
 use crate::lifecycle::restoring::by_function;
 use crate::table::key::Key;
 use crate::table::{ForeignKey, Purpose};
@@ -19,11 +19,11 @@ impl Follow for InPlace<'_> {
         self.write_children(key, parents, Write::SoftDelete, stamp)
     }
 
-    fn restore_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<()> {
-        self.write_children(key, parents, Write::Restore, stamp)
+    fn restore_children(&self, key: &ForeignKey, parents: &Referred, fell: Fell) -> Result<()> {
+        self.write_children(key, parents, Write::Restore, fell.stamp)
     }
 
-    fn fallen_children(&self, key: &ForeignKey, parents: &Referred, stamp: i64) -> Result<Vec<Key>> {
+    fn fallen_children(&self, key: &ForeignKey, parents: &Referred, fell: Fell) -> Result<Vec<Key>> {
         let child = self.table;
         let statement = child.statement(Purpose("fallen children", "", key.oid), || {
             let types = parents.types_and_stamp();
@@ -37,7 +37,7 @@ impl Follow for InPlace<'_> {
             );
             (sql, types)
         });
-        let fallen = statement.value_rows(&parents.arguments_and_stamp(stamp))?;
+        let fallen = statement.value_rows(&parents.arguments_and_stamp(fell.stamp))?;
         // SAFETY: just read from the id columns.
         Ok(fallen.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
     }
@@ -59,6 +59,25 @@ impl Follow for InPlace<'_> {
         });
         let deleted = statement.rows(&children.arguments(), |row| Ok(row.get::<String>(1)?))?;
         Ok(deleted.into_iter().flatten().next())
+    }
+
+    fn dead_parents(&self, key: &ForeignKey, children: &Referred) -> Result<Vec<(usize, String)>> {
+        let parent = self.table;
+        let statement = parent.statement(Purpose("dead parents", "", key.oid), || {
+            let sql = format!(
+                "WITH parent AS MATERIALIZED (SELECT k.n AS \"tombstone place\", t.* FROM {1} AS t, {2} WHERE {3} FOR SHARE OF t)
+                 SELECT t.\"tombstone place\", {0} FROM parent AS t WHERE t.{4} IS NOT NULL",
+                columns(&parent.id),
+                parent.sql(),
+                children.rows_from(),
+                children.equal_parents(key),
+                self.deleted_at.sql(),
+            );
+            (sql, children.types())
+        });
+        let dead = statement.value_rows(&children.arguments())?;
+        // SAFETY: just read from the id columns, behind the place.
+        Ok(dead.iter().map(|row| (row[0].value() - 1, unsafe { parent.key_text(&row[1..]) })).collect())
     }
 }
 
