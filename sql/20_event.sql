@@ -133,7 +133,7 @@ WITH visible AS (
     SELECT e.*, m.relation
     FROM tombstone.event e
     JOIN tombstone.managed m USING (managed)
-    WHERE e.deletion IS NOT NULL
+    WHERE (e.op = 'delete' OR e.restored)
       AND pg_catalog.has_table_privilege(m.relation::pg_catalog.oid, 'SELECT')
       AND NOT pg_catalog.row_security_active(m.relation::pg_catalog.oid)
 ), said AS (
@@ -157,11 +157,28 @@ WITH visible AS (
           WHERE v.op = 'delete'
           GROUP BY v.deletion, v.relation) per_table
     GROUP BY deletion
+), touched AS (
+    SELECT DISTINCT managed, deleted_at FROM visible WHERE restored
+), taken AS (
+    -- A row has come back from a deletion if that is what happened to it next, with the stamp that the deletion left. Where nothing came
+    -- back to a table with that stamp, its entries need not be read row by row.
+    SELECT v.deletion, v.op, pg_catalog.lead(v.restored) OVER next AS is_back, pg_catalog.lead(v.at) OVER next AS back_at
+    FROM visible v
+    LEFT JOIN touched t USING (managed, deleted_at)
+    LEFT JOIN LATERAL ROWS FROM (pg_catalog.unnest(v.ids), pg_catalog.unnest(v.versions)) AS r (id, version) ON t.managed IS NOT NULL
+    WINDOW next AS (PARTITION BY v.managed, v.deleted_at, COALESCE(r.id, v.ids[1]) COLLATE pg_catalog."C", r.version ORDER BY v.seq)
+), taken_back AS (
+    SELECT deletion, pg_catalog.max(back_at) AS at
+    FROM taken
+    WHERE op = 'delete'
+    GROUP BY deletion
+    HAVING pg_catalog.bool_and(is_back IS TRUE)
 )
-SELECT said.deletion, said.at, said.actor, said.cause, said.reason, tally.relations, tally.records, u.at AS undone_at,
-       said.deletion_type, said.app_actor
+SELECT said.deletion, said.at, said.actor, said.cause, said.reason, tally.relations, tally.records,
+       LEAST(u.at, b.at) AS undone_at, said.deletion_type, said.app_actor
 FROM said JOIN tally USING (deletion)
-LEFT JOIN tombstone.undone u USING (deletion);
+LEFT JOIN tombstone.undone u USING (deletion)
+LEFT JOIN taken_back b USING (deletion);
 
 COMMENT ON VIEW tombstone.deletions IS
     'Who deleted what, when and why: one row for each transaction that deleted, counted per table, of the tables you may read.';
@@ -172,7 +189,7 @@ COMMENT ON COLUMN tombstone.deletions.reason IS 'Why, as soft_delete() or the se
 COMMENT ON COLUMN tombstone.deletions.cause IS 'What began it: user, cascade, expiry, retention, or reconcile, of an outside source.';
 COMMENT ON COLUMN tombstone.deletions.relations IS 'Records deleted in each table, as {"table": count}.';
 COMMENT ON COLUMN tombstone.deletions.records IS 'Records deleted in all.';
-COMMENT ON COLUMN tombstone.deletions.undone_at IS 'When undo() took it back.';
+COMMENT ON COLUMN tombstone.deletions.undone_at IS 'When it was taken back as a whole, as far as you may know: by undo(), or with the last of its records that was restored; whatever became of them since.';
 COMMENT ON COLUMN tombstone.deletions.deletion_type IS 'soft: it left tombstones; hard: it purged; mixed: some of each.';
 COMMENT ON COLUMN tombstone.deletions.app_actor IS 'For whom the application deleted, as the setting tombstone.actor said: anybody may set it.';
 

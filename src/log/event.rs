@@ -224,10 +224,11 @@ own_statements! {
         "SELECT seq, ids FROM tombstone.event WHERE managed = $1 AND deletion_type = 'hard' AND seq > $2 ORDER BY seq LIMIT $3";
     LEAVE(INT8_ARRAY, TEXT, BOOL, BOOL) =
         "UPDATE tombstone.event SET channel = $2, batched = $3, full_payload = $4 WHERE seq = ANY ($1)";
-    // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing.
+    // A deletion stays whole for as long as a part of it must, and then goes as a whole: undo is all or nothing. What tells that it was
+    // taken back stays with it.
     TRIM(INT4, TEXT, INTERVAL) =
         "WITH old AS MATERIALIZED (
-             SELECT seq, xid, op FROM tombstone.event
+             SELECT seq, xid, op, restored, deleted_at FROM tombstone.event
              WHERE managed = $1 AND xid < pg_snapshot_xmax($2::pg_snapshot) AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
          ), deletions AS MATERIALIZED (
              SELECT DISTINCT old.xid FROM old
@@ -235,8 +236,12 @@ own_statements! {
                AND NOT EXISTS (SELECT FROM tombstone.managed m
                                JOIN tombstone.event o ON o.managed = m.managed AND o.xid = old.xid AND o.op = 'delete'
                                WHERE m.event_retention IS NULL OR m.event_retention > $3)
+         ), staying AS (
+             SELECT deleted_at FROM old
+             WHERE op = 'delete' AND deleted_at IS NOT NULL AND xid NOT IN (SELECT xid FROM deletions)
          ), others AS (
-             DELETE FROM tombstone.event e USING old WHERE e.seq = old.seq AND old.op <> 'delete'
+             DELETE FROM tombstone.event e USING old
+             WHERE e.seq = old.seq AND old.op <> 'delete' AND NOT (old.restored AND old.deleted_at IN (SELECT deleted_at FROM staying))
              RETURNING e.managed, e.seq, e.xid
          ), deletes AS (
              DELETE FROM tombstone.event e USING tombstone.managed m, deletions d
