@@ -2,6 +2,7 @@
 //! records, and is checked, logged, announced and followed as one.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
@@ -59,7 +60,8 @@ struct Pending {
 }
 
 thread_local! {
-    static BATCHES: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
+    /// The oldest first, and settled first: a statement may make as many as it meets stamps.
+    static BATCHES: RefCell<VecDeque<Pending>> = const { RefCell::new(VecDeque::new()) };
     static SETTLING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -83,7 +85,7 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
         let place = match batches.iter().rev().take(OPEN_BATCHES).position(joins) {
             Some(back) => batches.len() - 1 - back,
             None => {
-                batches.push(Pending::new(table, change, by_foreign_key, depth, subtransaction));
+                batches.push_back(Pending::new(table, change, by_foreign_key, depth, subtransaction));
                 batches.len() - 1
             }
         };
@@ -108,7 +110,9 @@ pub fn note(table: &Rc<Table>, noted: Noted) -> Result<()> {
         }
         // Where nothing follows from a batch it need not wait for the statement's end, nor its memory.
         let full = batch.ids.len() == MOST_RECORDS && !batch.is_followed();
-        Ok::<_, Error>((full || writes || batch.rows.is_full()).then(|| (place, batches.remove(place), full)))
+        let is_ready = full || writes || batch.rows.is_full();
+        let ready = if is_ready { batches.remove(place) } else { None };
+        Ok::<_, Error>(ready.map(|batch| (place, batch, full)))
     })?;
     match ready {
         Some((place, batch, true)) => settle(place, batch),
@@ -256,7 +260,7 @@ fn take_above(depth: u32) -> Option<(usize, Pending)> {
     let here = current_subtransaction();
     BATCHES.with_borrow_mut(|batches| {
         let first = batches.iter().position(|batch| batch.depth > depth && batch.is_of(here))?;
-        Some((first, batches.remove(first)))
+        batches.remove(first).map(|batch| (first, batch))
     })
 }
 
@@ -286,7 +290,7 @@ fn log_older(table: i32, mut place: usize) -> Result<()> {
         BATCHES.with_borrow_mut(|batches| {
             let older = |batch: &Pending| batch.table.number == table && !batch.logged && batch.is_of(here);
             let first = batches.iter().take(place).position(older)?;
-            Some((first, batches.remove(first)))
+            batches.remove(first).map(|batch| (first, batch))
         })
     };
     while let Some((first, batch)) = next(place) {
@@ -337,9 +341,10 @@ pub fn forget_all() {
 /// A subtransaction was rolled back, and whatever began inside it. Nothing else was written there.
 pub fn forget_from(subtransaction: pg_sys::SubTransactionId) {
     let forgotten = BATCHES.with_borrow_mut(|batches| {
-        let (stay, go) = std::mem::take(batches).into_iter().partition(|batch: &Pending| batch.subtransaction < subtransaction);
+        let stays = |batch: &Pending| batch.subtransaction < subtransaction;
+        let (stay, go): (VecDeque<Pending>, VecDeque<Pending>) = std::mem::take(batches).into_iter().partition(stays);
         *batches = stay;
-        go as Vec<Pending>
+        go
     });
     drop(forgotten);
 }
