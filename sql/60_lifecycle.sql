@@ -8,10 +8,10 @@ COMMENT ON FUNCTION tombstone.soft_delete IS
     'Soft-deletes a record and returns the deletion''s number. P0002: no such record, or deleted already. 55006: on hold. 23503: live children.';
 
 CREATE FUNCTION tombstone.soft_delete_many(ids anycompatiblearray, relation regclass DEFAULT NULL, reason text DEFAULT NULL)
-    RETURNS TABLE (id text, outcome text)
+    RETURNS TABLE (id text, outcome text, detail text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'soft_delete_many_wrapper';
 COMMENT ON FUNCTION tombstone.soft_delete_many IS
-    'Soft-deletes records in one deletion and says for each: deleted, not_found, already_deleted, denied (not yours, or live children forbid it), held. One bad id never fails the good ones.';
+    'Soft-deletes records in one deletion and says for each: deleted, not_found, already_deleted, denied, held, children (live ones forbid it); of these three, why. One bad id never fails the good ones. It waits for nobody while it holds a lock.';
 
 CREATE FUNCTION tombstone.restore(id anycompatible, relation regclass DEFAULT NULL, deletion bigint DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'restore_wrapper';

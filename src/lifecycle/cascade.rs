@@ -88,6 +88,28 @@ fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
     Ok(())
 }
 
+/// The keys of the live children that a soft delete of these parents takes along by `key`.
+pub fn live_children(table: &Table, child: &Table, key: &ForeignKey, parents: &[Key]) -> Result<Vec<Key>> {
+    let parents = Referred::read(table, Purpose("values to follow", "", key.oid), &key.parent_columns, parents, "")?;
+    if parents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statement = child.statement(Purpose("live children", "", key.oid), || {
+        let sql = format!(
+            "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND {}",
+            columns(&child.id),
+            child.sql(),
+            parents.rows_from(),
+            parents.equal_children(key),
+            child.is_live("t"),
+        );
+        (sql, parents.types())
+    });
+    let live = child.as_owner(|| statement.value_rows(&parents.arguments()))?;
+    // SAFETY: just read from the id columns.
+    Ok(live.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
+}
+
 /// 23503 where a live record of `keys` has a parent that is a tombstone.
 pub fn require_live_parents(table: &Table, keys: &[Key]) -> Result<()> {
     for key in &table.parents {

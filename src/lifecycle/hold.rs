@@ -63,6 +63,11 @@ pub fn refuse_lost(table: &Table) -> Result<()> {
     lost.map_or(Ok(()), |(id, _)| Err(on_hold(format!("{} is on hold", named_to_asking(table, id)))))
 }
 
+/// 55006 of this record, which is on hold.
+pub fn refusal(table: &Table, key: &Key) -> Error {
+    on_hold(format!("{} is on hold", named_to_asking(table, &key.text)))
+}
+
 fn on_hold(message: String) -> Error {
     Error::on_hold(message)
         .detail("A record on hold can be neither deleted, restored nor purged.")

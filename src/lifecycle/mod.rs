@@ -7,6 +7,7 @@ mod discretion;
 pub mod fallen;
 pub mod hold;
 pub mod layout;
+mod locking;
 mod owners;
 mod purge;
 mod purge_versions;
@@ -32,6 +33,7 @@ use pgrx::pg_sys;
 
 use self::layout::{Found, Lock, Standing};
 use self::rows::Rows;
+use crate::backend::identity::row_security_binds;
 use crate::backend::relation::LockFor;
 use crate::backend::subtransaction::attempt;
 use crate::error::{Error, Result};
@@ -118,9 +120,15 @@ fn no_such_record(table: &Table, key: &Key) -> Error {
         .hint("tombstone.state() tells what has become of a record.")
 }
 
-/// 55000: the record is there, and the write did not happen.
+/// The record is there, and the write did not happen: 42501 where that may be for row security, else 55000.
 fn cancelled(table: &Table, key: &Key, verb: &str) -> Error {
-    Error::not_ready(format!("record \"{}\" of table {} was not {verb}", key.text, table.title()))
+    let message = format!("record \"{}\" of table {} was not {verb}", key.text, table.title());
+    if row_security_binds(table.oid) {
+        return Error::denied(message)
+            .detail("No policy of the table lets you, or a trigger of the table cancelled the write.")
+            .hint("Look at its policies in pg_policies, and for BEFORE triggers that return NULL.");
+    }
+    Error::not_ready(message)
         .detail("A trigger of the table cancelled the write.")
         .hint("Look for BEFORE triggers that return NULL.")
 }

@@ -89,7 +89,8 @@ pub fn owned_of(table: &Table, keys: &[Key], deletion: Option<i64>) -> Result<Ve
     table.evaluating(|| statement.rows(&arguments, |row| Ok(row.get::<bool>(1)?.unwrap_or_default())))
 }
 
-fn not_owner(table: &Table, key: &Key) -> Error {
+/// 42501 of this record, which the caller does not own.
+pub fn not_owner(table: &Table, key: &Key) -> Error {
     Error::denied(format!("must be owner of record \"{}\" of table {}", key.text, table.title()))
         .detail("The option owners of the table says whose its records are.")
         .hint("Members of an owning role are owners, too.")

@@ -90,8 +90,23 @@ pub enum Lock {
     None,
     /// Before a soft delete or restore.
     Update,
-    /// Before a purge.
+    /// The same without waiting: 55P03 where somebody else has locked one of the rows.
+    UpdateAtOnce,
+    /// Before a purge, or before what keeps children from coming in.
     Delete,
+    /// The same without waiting.
+    DeleteAtOnce,
+}
+
+impl Lock {
+    /// The same lock, without waiting for it.
+    pub fn at_once(self) -> Lock {
+        match self {
+            Lock::None => Lock::None,
+            Lock::Update | Lock::UpdateAtOnce => Lock::UpdateAtOnce,
+            Lock::Delete | Lock::DeleteAtOnce => Lock::DeleteAtOnce,
+        }
+    }
 }
 
 /// What the doors of the lifecycle ask of a layout. All act with the rights in force, on `rows` of its table, and return how many

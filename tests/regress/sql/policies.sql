@@ -166,7 +166,9 @@ CREATE POLICY editing ON item FOR UPDATE USING (true);
 CREATE POLICY deleting ON item FOR DELETE TO policy_admin USING (tenant > 0);
 CREATE POLICY inserting ON item FOR INSERT TO policy_admin WITH CHECK (tenant < 2);
 SET ROLE policy_editor;
-SELECT id, outcome FROM tombstone.soft_delete_many('{1, 2, 3}', 'item');
+SELECT * FROM tombstone.soft_delete_many('{1, 2, 3}', 'item');
+SELECT tombstone.soft_delete('1', 'item');
+\echo :SQLSTATE
 SET ROLE policy_admin;
 SELECT id, outcome FROM tombstone.soft_delete_many('{1, 2, 3}', 'item');
 RESET ROLE;

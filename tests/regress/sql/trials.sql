@@ -131,7 +131,7 @@ SELECT count(*) FROM chapter WHERE deleted_at IS NULL;
 CREATE TABLE checked (id int PRIMARY KEY, deleted_at timestamptz, CHECK (id <> 2 OR deleted_at IS NULL));
 SELECT tombstone.manage('checked');
 INSERT INTO checked VALUES (1), (2), (3);
-SELECT * FROM tombstone.soft_delete_many('{1,2,3}', 'checked');
+SELECT id, outcome, split_part(detail, '(', 1) AS detail FROM tombstone.soft_delete_many('{1,2,3}', 'checked');
 
 -- A chain of a thousand references is no deeper than one.
 CREATE TABLE chain (id int PRIMARY KEY, up int REFERENCES chain ON DELETE CASCADE, deleted_at timestamptz);

@@ -129,7 +129,11 @@ impl Archive<'_> {
 
     fn select_live(&self, rows: &Rows, lock: Lock) -> Result<Vec<Found>> {
         // What is deleted is locked as by a DELETE, which is what deleting it is.
-        let (verb, locking) = if lock == Lock::None { ("find", "") } else { ("find to delete", " FOR UPDATE OF t") };
+        let (verb, locking) = match lock {
+            Lock::None => ("find", ""),
+            Lock::Update | Lock::Delete => ("find to delete", " FOR UPDATE OF t"),
+            Lock::UpdateAtOnce | Lock::DeleteAtOnce => ("find to delete at once", " FOR UPDATE OF t NOWAIT"),
+        };
         let statement = self.table.statement(Purpose(verb, rows.name(), 0), || {
             let Clause { from, condition, types, ordinal } = rows.clause(self.table);
             let (target, from, version) = (self.table.sql(), joined(",", &from), self.version());
@@ -144,7 +148,11 @@ impl Archive<'_> {
 
     /// The latest tombstone of each record, and version.
     fn find_tombstones(&self, rows: &Rows, lock: Lock) -> Result<Vec<Found>> {
-        let (verb, locking) = if lock == Lock::None { ("find dead", "") } else { ("lock dead", " FOR UPDATE OF t") };
+        let (verb, locking) = match lock {
+            Lock::None => ("find dead", ""),
+            Lock::Update | Lock::Delete => ("lock dead", " FOR UPDATE OF t"),
+            Lock::UpdateAtOnce | Lock::DeleteAtOnce => ("lock dead at once", " FOR UPDATE OF t NOWAIT"),
+        };
         let statement = self.table.statement(Purpose(verb, rows.name(), 0), || {
             let Clause { from, condition, types, ordinal } = rows.clause(self.table);
             let sql = format!(

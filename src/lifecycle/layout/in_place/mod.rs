@@ -104,7 +104,9 @@ impl Doors for InPlace<'_> {
         let (verb, locking) = match lock {
             Lock::None => ("find", ""),
             Lock::Update => ("find to update", " FOR NO KEY UPDATE OF t"),
+            Lock::UpdateAtOnce => ("find to update at once", " FOR NO KEY UPDATE OF t NOWAIT"),
             Lock::Delete => ("find to delete", " FOR UPDATE OF t"),
+            Lock::DeleteAtOnce => ("find to delete at once", " FOR UPDATE OF t NOWAIT"),
         };
         let statement = table.statement(Purpose(verb, rows.name(), 0), || {
             let Clause { from, condition, types, ordinal } = rows.clause(table);
