@@ -1,6 +1,7 @@
 //! The server we live in: everything that needs Postgres' C interface, each in a small safe wrapper.
 //! Knows nothing of managed tables. `unsafe` lives here, in `table/value.rs` (datums) and in `capture/trigger.rs` (tuples).
 
+pub mod analysis;
 pub mod command;
 pub mod database;
 pub mod erase;

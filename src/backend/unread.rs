@@ -10,6 +10,7 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::{PgList, Spi, pg_sys};
 
+use super::analysis::{analysed, rights};
 use super::query::Statement;
 use crate::error::{Error, Result};
 
@@ -41,18 +42,14 @@ impl Statement {
     /// # Safety
     /// SPI is connected, and a snapshot is active.
     unsafe fn unread_plans(&self, parameters: pg_sys::ParamListInfo) -> PgList<pg_sys::PlannedStmt> {
-        let (sql, types, count) = (self.sql().as_ptr(), self.argument_types().as_ptr(), self.argument_types().len() as i32);
-        // SAFETY: the text is one UPDATE, and as many types as it has parameters.
+        const READ: pg_sys::AclMode = pg_sys::ACL_SELECT as pg_sys::AclMode;
+        // SAFETY: one UPDATE of a table, and as many types as it has parameters.
         unsafe {
-            let parsed = PgList::<pg_sys::RawStmt>::from_pg(pg_sys::pg_parse_query(sql));
-            let parsed = parsed.get_ptr(0).unwrap_or(std::ptr::null_mut());
-            #[cfg(feature = "pg14")]
-            let query = pg_sys::parse_analyze(parsed, sql, types.cast_mut(), count, std::ptr::null_mut());
-            #[cfg(not(feature = "pg14"))]
-            let query = pg_sys::parse_analyze_fixedparams(parsed, sql, types, count, std::ptr::null_mut());
-            forget_reading(query);
+            let query = analysed(self.sql(), self.argument_types());
+            // Whether it asks for the right to read its table is what row security goes by.
+            (*rights(query, (*query).resultRelation)).requiredPerms &= !READ;
             let rewritten = pg_sys::QueryRewrite(query);
-            PgList::from_pg(pg_sys::pg_plan_queries(rewritten, sql, pg_sys::CURSOR_OPT_PARALLEL_OK as i32, parameters))
+            PgList::from_pg(pg_sys::pg_plan_queries(rewritten, self.sql().as_ptr(), 0, parameters))
         }
     }
 
@@ -75,24 +72,6 @@ impl Statement {
             pg_sys::FreeQueryDesc(query);
             processed
         }
-    }
-}
-
-/// Has `query`, an UPDATE as analysed, ask for no right to read its table: whether it does is what row security goes by.
-///
-/// # Safety
-/// An UPDATE of a table, just analysed.
-unsafe fn forget_reading(query: *mut pg_sys::Query) {
-    const READ: pg_sys::AclMode = pg_sys::ACL_SELECT as pg_sys::AclMode;
-    // SAFETY: by contract of this function.
-    unsafe {
-        let entries = PgList::<pg_sys::RangeTblEntry>::from_pg((*query).rtable);
-        let Some(target) = entries.get_ptr((*query).resultRelation as usize - 1) else { return };
-        #[cfg(any(feature = "pg14", feature = "pg15"))]
-        let required = &raw mut (*target).requiredPerms;
-        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-        let required = &raw mut (*pg_sys::getRTEPermissionInfo((*query).rteperminfos, target)).requiredPerms;
-        *required &= !READ;
     }
 }
 

@@ -6,8 +6,9 @@ use pgrx::spi::quote_identifier;
 use pgrx::{PgLogLevel, PgSqlErrorCode, Spi, pg_sys};
 use serde_json::Value;
 
+use crate::backend::analysis::{columns_read, refutes};
 use crate::backend::expression::is_one_expression;
-use crate::backend::ident::qualified;
+use crate::backend::ident::{literal, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::query::Statement;
 use crate::backend::subtransaction::rehearse;
@@ -240,6 +241,26 @@ thread_local! {
 
         [pg_sys::OIDOID],
     )));
+    // Before PostgreSQL 15 an index has no indnullsnotdistinct.
+    static UNIQUE_INDEXES: &'static Statement = Box::leak(Box::new(Statement::new(
+        "SELECT c.relname::pg_catalog.text,
+             ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
+                   WHERE a.attrelid = i.indrelid AND a.attnum > 0
+                     AND (a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])
+                         OR i.indexprs IS NOT NULL AND EXISTS (
+                             SELECT FROM pg_catalog.pg_depend d
+                             WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid
+                               AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = i.indrelid
+                               AND d.refobjsubid = a.attnum))
+                   ORDER BY a.attnum),
+             COALESCE((pg_catalog.to_jsonb(i) OPERATOR(pg_catalog.->>) 'indnullsnotdistinct')::pg_catalog.bool, false),
+             pg_catalog.pg_get_expr(i.indpred, i.indrelid)
+         FROM pg_catalog.pg_index i
+         JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+         WHERE i.indrelid = $1 AND i.indisunique
+         ORDER BY c.relname",
+        [pg_sys::OIDOID],
+    )));
     static DELETE_RULES: &'static Statement = Box::leak(Box::new(Statement::new(
         "SELECT pg_catalog.quote_ident(r.rulename) FROM pg_catalog.pg_rewrite r
          WHERE r.ev_class = $1 AND r.ev_type = '4' AND r.is_instead AND r.ev_enabled IN ('O', 'A') ORDER BY r.rulename",
@@ -251,6 +272,30 @@ thread_local! {
          WHERE c.contype = 'f' AND c.confrelid = $1 AND a.attname = $2::pg_catalog.name",
         [pg_sys::OIDOID, pg_sys::TEXTOID],
     )));
+}
+
+/// A unique index, whatever it is of.
+struct UniqueIndex {
+    name: String,
+    /// Those of its key, and those that expressions in its key read.
+    columns: Vec<String>,
+    nulls_are_equal: bool,
+    predicate: Option<String>,
+}
+
+fn unique_indexes(relation: &Relation) -> Result<Vec<UniqueIndex>> {
+    acting_as(crate::backend::relation::keeper(), || {
+        UNIQUE_INDEXES.with(|statement| {
+            statement.rows(&[DatumWithOid::from(relation.oid)], |row| {
+                Ok(UniqueIndex {
+                    name: row.get(1)?.unwrap_or_default(),
+                    columns: row.get(2)?.unwrap_or_default(),
+                    nulls_are_equal: row.get(3)?.unwrap_or_default(),
+                    predicate: row.get(4)?,
+                })
+            })
+        })
+    })
 }
 
 /// Those that hold at any time.
@@ -364,7 +409,53 @@ fn redactions(relation: &Relation, options: &Options) -> Result<()> {
             return refused("is not of type json or jsonb, and its value is");
         }
     }
+    unique_redactions(relation, options)
+}
+
+/// 22023 where redaction would give all tombstones the same unique key: the second record deleted, or restored from the bin, would
+/// violate it.
+fn unique_redactions(relation: &Relation, options: &Options) -> Result<()> {
+    let redacted_to = |name: &String| {
+        let (value, column) = (options.redact.get(name)?, &relation.attribute(name)?.column);
+        Some((column, options::redact_text(value, column.type_of.base())))
+    };
+    for index in unique_indexes(relation)? {
+        let is_constant = |name: &&String| redacted_to(name).is_some_and(|(_, text)| text.is_some() || index.nulls_are_equal);
+        let is_null = |name: &String| redacted_to(name).is_some_and(|(_, text)| text.is_none() && !index.nulls_are_equal);
+        let Some(column) = index.columns.iter().find(is_constant) else { continue };
+        let differs = |name: &String| index.columns.contains(name) && !is_constant(&name);
+        let key_differs = options.id.iter().flatten().chain(&options.version).all(differs);
+        if key_differs || index.columns.iter().any(is_null) || leaves_tombstones_out(relation, options, &index)? {
+            continue;
+        }
+        let (when, hint) = match options.layout.as_deref() {
+            Some(ARCHIVE) => ("restored", "Redact it to null."),
+            _ => ("deleted", "Redact it to null, or have the index leave tombstones out: WHERE deleted_at IS NULL."),
+        };
+        return Err(Error::invalid(format!("option redact: column {column} is unique, and its value is the same for all"))
+            .detail(format!("The second record {when} would violate unique index {}.", quote_identifier(&index.name)))
+            .hint(hint));
+    }
     Ok(())
+}
+
+/// Whether the predicate of a partial index is false of every tombstone, as it is redacted.
+fn leaves_tombstones_out(relation: &Relation, options: &Options, index: &UniqueIndex) -> Result<bool> {
+    let Some(predicate) = &index.predicate else { return Ok(false) };
+    let marker = options.deleted_at.iter().filter(|name| relation.attribute(name).is_some());
+    let mut facts: Vec<String> = marker.map(|name| format!("{} IS NOT NULL", quote_identifier(name))).collect();
+    for (name, value) in &options.redact {
+        let column = &existing(relation, "redact", name)?.column;
+        match (options::redact_text(value, column.type_of.base()), column.type_of.equals()) {
+            (None, _) => facts.push(format!("{} IS NULL", column.sql())),
+            (Some(text), Some(equals)) => {
+                facts.push(format!("{} {equals} {}::{}", column.sql(), literal(&text), column.type_of.sql()));
+            }
+            (Some(_), None) => (),
+        }
+    }
+    let table = qualified(&relation.schema, &relation.name);
+    Ok(!facts.is_empty() && acting_as(relation.owner, || refutes(&table, &facts.join(" AND "), predicate)))
 }
 
 fn is_referenced(relation: &Relation, column: &str) -> Result<bool> {
@@ -429,6 +520,7 @@ fn expressions(relation: &Relation, options: &Options) -> Result<()> {
     if let Some(owners) = &options.owners {
         let found = expression(relation, "owners", owners)?;
         of_type("owners", found, &names, "a role name, or an array of them")?;
+        of_what_stays(relation, owners, options)?;
     }
     match &options.expire_from {
         Some(expire_from) => {
@@ -439,6 +531,17 @@ fn expressions(relation: &Relation, options: &Options) -> Result<()> {
             .hint("Say from which moment a record's age counts: expire_from => 'created_at'.")),
         None => Ok(()),
     }
+}
+
+/// Whose a tombstone is must be told from what redaction leaves of it.
+fn of_what_stays(relation: &Relation, owners: &str, options: &Options) -> Result<()> {
+    let read = acting_as(relation.owner, || columns_read(&row_of(relation, owners), owners));
+    let reads = |attribute: &Attribute| read.contains(&0) || read.contains(&attribute.number);
+    let redacted = options.redact.keys().find(|name| relation.attribute(name).is_some_and(reads));
+    let Some(name) = redacted else { return Ok(()) };
+    Err(Error::invalid(format!("option owners reads column {name}, which option redact blanks"))
+        .detail("A tombstone would be another owner's, or nobody's: whoever deletes a record could not restore it, and others might.")
+        .hint("Name the owner in a column that is not redacted."))
 }
 
 /// The kind is read from rows that triggers hand over: they have no system columns, and no generated ones yet.
@@ -471,9 +574,14 @@ fn of_type(option: &str, found: Oid, allowed: &[Oid], words: &str) -> Result<()>
 
 use pg_sys::Oid;
 
+/// The table under the name by which `expression` calls its row.
+fn row_of(relation: &Relation, expression: &str) -> String {
+    format!("{} AS {}", qualified(&relation.schema, &relation.name), options::alias_in(expression, &relation.name))
+}
+
 /// Parses `text` as an expression over a row of `relation`, with the owner's rights; returns its type.
 fn expression(relation: &Relation, option: &str, text: &str) -> Result<Oid> {
-    let table = format!("{} AS {}", qualified(&relation.schema, &relation.name), options::alias_in(text, &relation.name));
+    let table = row_of(relation, text);
     // In WHERE, Postgres itself refuses what is no function of one row: aggregates, window functions, sets.
     let sql = format!("SELECT (\n{text}\n) FROM {table} WHERE (\n{text}\n) IS NULL LIMIT 0");
     let parsed = rehearse(|| {

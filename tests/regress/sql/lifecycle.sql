@@ -97,6 +97,8 @@ SELECT tombstone.manage('reply');
 INSERT INTO reply VALUES (1, 9);
 SELECT * FROM tombstone.soft_delete_many('{9, 10}', 'note');
 DROP TABLE reply;
+-- (A redacted column cannot say whose a tombstone is.)
+SELECT tombstone.configure('note', 'redact', '{"body": ""}');
 SELECT tombstone.configure('note', 'owners', 'author');
 CREATE ROLE regress_ada;
 GRANT USAGE ON SCHEMA life TO regress_ada;
