@@ -35,6 +35,7 @@ CREATE TABLE tombstone.managed (
     restore         text     NOT NULL CHECK (restore IN ('anyone', 'function')),
     payload         text     NOT NULL CHECK (payload IN ('short', 'full')),
     mute            text[]   NOT NULL CHECK (mute <@ '{user,cascade,undo,expiry,retention,reconcile}'),
+    purge_after     text,
     home            uuid     NOT NULL,
     paused_at       timestamptz,
     paused_by       text,
@@ -71,6 +72,7 @@ COMMENT ON COLUMN tombstone.managed.on_delete IS 'By the names of its foreign ke
 COMMENT ON COLUMN tombstone.managed.restore IS 'Layout in_place: who restores by clearing deleted_at: anyone who may, or the functions alone.';
 COMMENT ON COLUMN tombstone.managed.payload IS 'What a NOTIFY says: short, what became of which record; full, also why, when and for whom.';
 COMMENT ON COLUMN tombstone.managed.mute IS 'Causes of events that are not announced; they are in the log.';
+COMMENT ON COLUMN tombstone.managed.purge_after IS 'SQL expression over the row: the age at which its tombstone is purged, if that is sooner than retention says.';
 COMMENT ON COLUMN tombstone.managed.home IS 'The log beside which the table was managed or resumed; another one''s: it was restored from a dump, and waits for resume().';
 COMMENT ON COLUMN tombstone.managed.paused_at IS 'Since when pause() keeps expiry and purge away; NULL: it does not.';
 COMMENT ON COLUMN tombstone.managed.paused_by IS 'Who paused it.';
@@ -102,7 +104,7 @@ CREATE TRIGGER on_restored AFTER INSERT ON tombstone.managed
 CREATE VIEW tombstone.tables WITH (security_barrier) AS
 SELECT m.relation, m.layout, m.id, m.version, m.deleted_at, m.redact, m.kind, m.owners,
        m.retention, m.expire_after, m.expire_from, m.events, m.notify, m.channel, m.event_retention, m.max_purge,
-       m.truncate, m.purge_events, m.on_delete, m.restore, m.payload, m.mute,
+       m.truncate, m.purge_events, m.on_delete, m.restore, m.payload, m.mute, m.purge_after,
        m.paused_at IS NOT NULL OR m.home <> log.incarnation AS paused,
        CASE WHEN m.paused_at IS NOT NULL THEN pg_catalog.format('pause() by %s, %s', m.paused_by, m.paused_at)
             WHEN m.home <> log.incarnation THEN 'restored from a dump; resume() when it may be expired and purged' END AS why_paused,
@@ -137,6 +139,7 @@ COMMENT ON COLUMN tombstone.tables.on_delete IS 'What a soft delete of a parent 
 COMMENT ON COLUMN tombstone.tables.restore IS 'Layout in_place: who restores by clearing deleted_at: anyone who may, or the functions alone.';
 COMMENT ON COLUMN tombstone.tables.payload IS 'What a NOTIFY says: short or full.';
 COMMENT ON COLUMN tombstone.tables.mute IS 'Causes of events that are not announced.';
+COMMENT ON COLUMN tombstone.tables.purge_after IS 'Expression: the age at which a tombstone of the row is purged, if sooner than retention.';
 COMMENT ON COLUMN tombstone.tables.paused IS 'Whether expiry, purge and watchers leave it alone.';
 COMMENT ON COLUMN tombstone.tables.why_paused IS 'Who paused it and when, or that it came with a dump.';
 COMMENT ON COLUMN tombstone.tables.archive IS 'Layout archive: the table that holds its tombstones, readable by the table''s owner. Layout in_place: the one that convert() is filling.';

@@ -49,6 +49,8 @@ pub struct Rule {
     pub after: Interval,
     /// Expression over the row: the moment its age counts from. Of a purge that is deleted_at.
     pub from: Option<String>,
+    /// Expression over the row: an age of its own at which a tombstone is due, if that is sooner.
+    pub sooner: Option<String>,
     /// Whether no tombstone is kept at all: what expires may go for ever at once.
     pub keeps_nothing: bool,
 }
@@ -56,16 +58,29 @@ pub struct Rule {
 impl Rule {
     /// Whether it may ask other rows than the one in question. A bare word is a column of it.
     pub fn looks_further(&self) -> bool {
-        self.from.as_ref().is_some_and(|from| !from.trim().chars().all(|c| c.is_alphanumeric() || c == '_'))
+        self.expression().is_some_and(|expression| !expression.trim().chars().all(|c| c.is_alphanumeric() || c == '_'))
+    }
+
+    /// The expression over the row that it has, if any.
+    pub fn expression(&self) -> Option<&str> {
+        self.from.as_deref().or(self.sooner.as_deref())
     }
 
     /// What `terms` say of `action`; `None` where it never happens.
     pub fn of(terms: &Terms, action: Action) -> Option<Rule> {
-        let (after, from) = match action {
-            Action::Expire => (terms.expire_after, terms.expire_from.clone()),
-            Action::Purge => (terms.retention, None),
+        let (after, from, sooner) = match action {
+            Action::Expire => (terms.expire_after, terms.expire_from.clone(), None),
+            Action::Purge => {
+                let sooner = terms.purge_after.clone();
+                (terms.retention.or(sooner.as_ref().and_then(|_| longest())), None, sooner)
+            }
         };
         let keeps_nothing = terms.retention.as_ref().is_some_and(is_nothing);
-        after.map(|after| Rule { action, after, from, keeps_nothing })
+        after.map(|after| Rule { action, after, from, sooner, keeps_nothing })
     }
+}
+
+/// For ever, as far as an age goes: beyond 4,000 years there is no date to count from.
+fn longest() -> Option<Interval> {
+    Interval::new(4_000 * 12, 0, 0).ok()
 }

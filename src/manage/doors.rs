@@ -46,6 +46,7 @@ fn manage(
     restore: Option<String>,
     payload: Option<String>,
     mute: Option<Vec<Option<String>>>,
+    purge_after: Option<String>,
     tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
@@ -73,6 +74,7 @@ fn manage(
             restore: restore.unwrap_or(defaults.restore),
             payload: payload.unwrap_or(defaults.payload),
             mute: mute.unwrap_or_default().into_iter().flatten().collect(),
+            purge_after,
         };
         begin(relation, given, tree.unwrap_or(false))
     };

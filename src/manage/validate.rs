@@ -522,6 +522,10 @@ fn expressions(relation: &Relation, options: &Options) -> Result<()> {
         of_type("owners", found, &names, "a role name, or an array of them")?;
         of_what_stays(relation, owners, options)?;
     }
+    if let Some(purge_after) = &options.purge_after {
+        let found = expression(relation, "purge_after", purge_after)?;
+        of_type("purge_after", found, &[INTERVALOID], "an interval")?;
+    }
     match &options.expire_from {
         Some(expire_from) => {
             let found = expression(relation, "expire_from", expire_from)?;

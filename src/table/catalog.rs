@@ -77,7 +77,7 @@ own_statements! {
         "SELECT m.managed, m.relation::oid, m.version IS NOT NULL, m.event_retention, m.layout = 'archive' FROM tombstone.managed m
          JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed";
     TERMS(INT4) =
-        "SELECT m.managed, m.relation::oid, m.retention, m.expire_after, m.expire_from, m.max_purge,
+        "SELECT m.managed, m.relation::oid, m.retention, m.expire_after, m.expire_from, m.max_purge, m.purge_after,
                 m.paused_at IS NOT NULL, m.home <> log.incarnation
          FROM tombstone.managed m
          JOIN pg_catalog.pg_class c ON c.oid = m.relation CROSS JOIN tombstone.log
@@ -390,6 +390,7 @@ pub struct Terms {
     pub expire_after: Option<Interval>,
     pub expire_from: Option<String>,
     pub max_purge: Option<MaxPurge>,
+    pub purge_after: Option<String>,
     /// By pause().
     pub paused: bool,
     /// It came with a dump, and was not resumed since.
@@ -416,8 +417,9 @@ fn read_terms(row: OwnRow) -> Result<Terms> {
         expire_after: row.nullable(4)?,
         expire_from: row.nullable(5)?,
         max_purge: row.nullable::<String>(6)?.map(|said| MaxPurge::of_option(&said)).transpose()?,
-        paused: row.get(7)?,
-        restored: row.get(8)?,
+        purge_after: row.nullable(7)?,
+        paused: row.get(8)?,
+        restored: row.get(9)?,
     })
 }
 

@@ -121,6 +121,7 @@ options! {
     restore: String, "text NOT NULL", word, RestoredBy::words()[0].into();
     payload: String, "text NOT NULL", word, PAYLOADS[0].into();
     mute: Vec<String>, "text[] NOT NULL", words, Vec::new();
+    purge_after: Option<String>, "text", text, None;
 }
 
 fn days(days: i32) -> Option<Interval> {

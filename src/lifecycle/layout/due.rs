@@ -129,10 +129,17 @@ impl Due<'_> {
         format!("EXISTS (SELECT FROM {} WHERE {same})", keys_from(keys, count))
     }
 
-    /// That the row is due: that its age counts from before the limit in parameter `limit`.
+    /// That the row is due: that its age counts from before the limit in parameter `limit`, or is up by what the row itself says.
     fn is_due(&self, limit: usize) -> String {
         let condition = self.condition.as_ref().map_or(String::new(), |condition| format!("{condition} AND "));
-        format!("{condition}{} OPERATOR(pg_catalog.<) ${limit}", self.counts_from)
+        let counts_from = &self.counts_from;
+        let is_old = format!("{counts_from} OPERATOR(pg_catalog.<) ${limit}");
+        let Some(sooner) = &self.rule.sooner else { return format!("{condition}{is_old}") };
+        // Where it is no tombstone its own age is nobody's business, and is not computed.
+        format!(
+            "{condition}{counts_from} IS NOT NULL AND ({is_old} OR {counts_from} OPERATOR(pg_catalog.<)
+             (pg_catalog.now() OPERATOR(pg_catalog.-) LEAST(({sooner}\n), '4000 years'::pg_catalog.interval)))"
+        )
     }
 
     /// That no part of what names the row is NULL, whatever has become of its columns since they were found fit.
@@ -179,7 +186,7 @@ pub fn target(table: &Table, alias: &str) -> String {
 
 /// What the rule's expression calls a row, as SQL.
 pub fn alias(table: &Table, rule: &Rule) -> String {
-    rule.from.as_deref().map_or_else(|| table.alias(), |from| table.alias_in(from))
+    rule.expression().map_or_else(|| table.alias(), |expression| table.alias_in(expression))
 }
 
 /// Whether what expires is purged at once, and leaves no tombstone. Where a foreign key refers to the table it does: the tombstone
