@@ -36,6 +36,8 @@ CREATE TABLE tombstone.managed (
     payload         text     NOT NULL CHECK (payload IN ('short', 'full')),
     mute            text[]   NOT NULL CHECK (mute <@ '{user,cascade,undo,expiry,retention,reconcile}'),
     purge_after     text,
+    keep_versions   integer  CHECK (keep_versions > 0),
+    keep_versions_for interval CHECK (keep_versions_for > interval '0'),
     home            uuid     NOT NULL,
     paused_at       timestamptz,
     paused_by       text,
@@ -43,7 +45,8 @@ CREATE TABLE tombstone.managed (
     CONSTRAINT tombstones_are_somewhere CHECK (CASE layout WHEN 'archive' THEN archive IS NOT NULL AND deleted_at IS NULL
                                                            ELSE deleted_at IS NOT NULL END),
     CONSTRAINT paused_by_somebody CHECK ((paused_at IS NULL) = (paused_by IS NULL)),
-    CONSTRAINT age_counts_from_somewhere CHECK (expire_after IS NULL OR expire_from IS NOT NULL)
+    CONSTRAINT age_counts_from_somewhere CHECK (expire_after IS NULL AND keep_versions_for IS NULL OR expire_from IS NOT NULL),
+    CONSTRAINT versions_are_told_apart CHECK (keep_versions IS NULL AND keep_versions_for IS NULL OR version IS NOT NULL)
 );
 
 COMMENT ON TABLE tombstone.managed IS
@@ -73,6 +76,8 @@ COMMENT ON COLUMN tombstone.managed.restore IS 'Layout in_place: who restores by
 COMMENT ON COLUMN tombstone.managed.payload IS 'What a NOTIFY says: short, what became of which record; full, also why, when and for whom.';
 COMMENT ON COLUMN tombstone.managed.mute IS 'Causes of events that are not announced; they are in the log.';
 COMMENT ON COLUMN tombstone.managed.purge_after IS 'SQL expression over the row: the age at which its tombstone is purged, if that is sooner than retention says.';
+COMMENT ON COLUMN tombstone.managed.keep_versions IS 'So many of the newest live versions of a record stay; others expire, unless they are young; NULL: all stay, or age decides.';
+COMMENT ON COLUMN tombstone.managed.keep_versions_for IS 'Versions that are younger by expire_from stay, and the newest; others expire.';
 COMMENT ON COLUMN tombstone.managed.home IS 'The log beside which the table was managed or resumed; another one''s: it was restored from a dump, and waits for resume().';
 COMMENT ON COLUMN tombstone.managed.paused_at IS 'Since when pause() keeps expiry and purge away; NULL: it does not.';
 COMMENT ON COLUMN tombstone.managed.paused_by IS 'Who paused it.';
@@ -105,6 +110,7 @@ CREATE VIEW tombstone.tables WITH (security_barrier) AS
 SELECT m.relation, m.layout, m.id, m.version, m.deleted_at, m.redact, m.kind, m.owners,
        m.retention, m.expire_after, m.expire_from, m.events, m.notify, m.channel, m.event_retention, m.max_purge,
        m.truncate, m.purge_events, m.on_delete, m.restore, m.payload, m.mute, m.purge_after,
+       m.keep_versions, m.keep_versions_for,
        m.paused_at IS NOT NULL OR m.home <> log.incarnation AS paused,
        CASE WHEN m.paused_at IS NOT NULL THEN pg_catalog.format('pause() by %s, %s', m.paused_by, m.paused_at)
             WHEN m.home <> log.incarnation THEN 'restored from a dump; resume() when it may be expired and purged' END AS why_paused,
@@ -140,6 +146,8 @@ COMMENT ON COLUMN tombstone.tables.restore IS 'Layout in_place: who restores by 
 COMMENT ON COLUMN tombstone.tables.payload IS 'What a NOTIFY says: short or full.';
 COMMENT ON COLUMN tombstone.tables.mute IS 'Causes of events that are not announced.';
 COMMENT ON COLUMN tombstone.tables.purge_after IS 'Expression: the age at which a tombstone of the row is purged, if sooner than retention.';
+COMMENT ON COLUMN tombstone.tables.keep_versions IS 'How many of the newest versions of a record stay; NULL: all, or age decides.';
+COMMENT ON COLUMN tombstone.tables.keep_versions_for IS 'How long versions stay that are not among them; the latest stays in any case.';
 COMMENT ON COLUMN tombstone.tables.paused IS 'Whether expiry, purge and watchers leave it alone.';
 COMMENT ON COLUMN tombstone.tables.why_paused IS 'Who paused it and when, or that it came with a dump.';
 COMMENT ON COLUMN tombstone.tables.archive IS 'Layout archive: the table that holds its tombstones, readable by the table''s owner. Layout in_place: the one that convert() is filling.';

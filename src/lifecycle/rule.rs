@@ -41,6 +41,20 @@ impl Action {
     }
 }
 
+/// Versions that stay: so many of the newest, one at least, and of the others those that are younger.
+#[derive(Debug, Clone)]
+pub struct KeptVersions {
+    pub newest: i32,
+    pub younger_than: Option<Interval>,
+}
+
+impl KeptVersions {
+    fn of(terms: &Terms) -> Option<KeptVersions> {
+        let (newest, younger_than) = (terms.keep_versions, terms.keep_versions_for);
+        (newest.is_some() || younger_than.is_some()).then(|| KeptVersions { newest: newest.unwrap_or(1), younger_than })
+    }
+}
+
 /// One table's rule for one action.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -51,6 +65,8 @@ pub struct Rule {
     pub from: Option<String>,
     /// Expression over the row: an age of its own at which a tombstone is due, if that is sooner.
     pub sooner: Option<String>,
+    /// Which versions of a live record are not due for being old ones; `None`: age alone decides.
+    pub keeps: Option<KeptVersions>,
     /// Whether no tombstone is kept at all: what expires may go for ever at once.
     pub keeps_nothing: bool,
 }
@@ -58,7 +74,8 @@ pub struct Rule {
 impl Rule {
     /// Whether it may ask other rows than the one in question. A bare word is a column of it.
     pub fn looks_further(&self) -> bool {
-        self.expression().is_some_and(|expression| !expression.trim().chars().all(|c| c.is_alphanumeric() || c == '_'))
+        self.keeps.is_some()
+            || self.expression().is_some_and(|expression| !expression.trim().chars().all(|c| c.is_alphanumeric() || c == '_'))
     }
 
     /// The expression over the row that it has, if any.
@@ -68,15 +85,14 @@ impl Rule {
 
     /// What `terms` say of `action`; `None` where it never happens.
     pub fn of(terms: &Terms, action: Action) -> Option<Rule> {
-        let (after, from, sooner) = match action {
-            Action::Expire => (terms.expire_after, terms.expire_from.clone(), None),
-            Action::Purge => {
-                let sooner = terms.purge_after.clone();
-                (terms.retention.or(sooner.as_ref().and_then(|_| longest())), None, sooner)
-            }
+        let (after, from, sooner, keeps) = match action {
+            Action::Expire => (terms.expire_after, terms.expire_from.clone(), None, KeptVersions::of(terms)),
+            Action::Purge => (terms.retention, None, terms.purge_after.clone(), None),
         };
+        let has_another = sooner.is_some() || keeps.is_some();
         let keeps_nothing = terms.retention.as_ref().is_some_and(is_nothing);
-        after.map(|after| Rule { action, after, from, sooner, keeps_nothing })
+        let after = after.or_else(|| longest().filter(|_| has_another));
+        after.map(|after| Rule { action, after, from, sooner, keeps, keeps_nothing })
     }
 }
 

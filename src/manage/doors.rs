@@ -47,6 +47,8 @@ fn manage(
     payload: Option<String>,
     mute: Option<Vec<Option<String>>>,
     purge_after: Option<String>,
+    keep_versions: Option<i32>,
+    keep_versions_for: Option<Interval>,
     tree: Option<bool>,
 ) -> Result<(), ErrorReport> {
     let text = |name: &CStr| name.to_string_lossy().into_owned();
@@ -75,6 +77,8 @@ fn manage(
             payload: payload.unwrap_or(defaults.payload),
             mute: mute.unwrap_or_default().into_iter().flatten().collect(),
             purge_after,
+            keep_versions,
+            keep_versions_for,
         };
         begin(relation, given, tree.unwrap_or(false))
     };

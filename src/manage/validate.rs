@@ -47,7 +47,8 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
     channel(&options.channel)?;
     not_negative("retention", options.retention, "NULL means for ever, and 0 that no tombstone is kept.")?;
     not_negative("expire_after", options.expire_after, "NULL means never, and 0 at the moment that expire_from says.")?;
-    positive("event_retention", options.event_retention)?;
+    positive("event_retention", options.event_retention, "NULL means for ever.")?;
+    kept_versions(&options)?;
     options.max_purge = options.max_purge.map(|said| MaxPurge::of_option(&said)).transpose()?.map(|most| most.to_string());
     expressions(relation, &options)?;
     Ok(options)
@@ -495,12 +496,32 @@ fn not_negative(option: &str, interval: Option<Interval>, hint: &str) -> Result<
     Err(Error::invalid(format!("option {option} must be 0 or longer")).hint(hint))
 }
 
-fn positive(option: &str, interval: Option<Interval>) -> Result<()> {
+fn positive(option: &str, interval: Option<Interval>, hint: &str) -> Result<()> {
     let Some(interval) = interval else { return Ok(()) };
     if options::is_positive(interval.months(), interval.days(), interval.micros()) {
         return Ok(());
     }
-    Err(Error::invalid(format!("option {option} must be longer than nothing")).hint("NULL means for ever."))
+    Err(Error::invalid(format!("option {option} must be longer than nothing")).hint(hint))
+}
+
+fn kept_versions(options: &Options) -> Result<()> {
+    let (newest, younger_than) = (options.keep_versions, options.keep_versions_for);
+    let needs = |option: &str, what: &str| Error::invalid(format!("option {option} needs {what}"));
+    if newest.is_some_and(|newest| newest < 1) {
+        return Err(
+            Error::invalid("option keep_versions must be 1 or more").hint("NULL means that no version is one too many.")
+        );
+    }
+    positive("keep_versions_for", younger_than, "NULL means that no version stays for being young.")?;
+    let option = if newest.is_some() { "keep_versions" } else { "keep_versions_for" };
+    if (newest.is_some() || younger_than.is_some()) && options.version.is_none() {
+        return Err(needs(option, "version").hint("Name the column that tells the versions of a record apart."));
+    }
+    if younger_than.is_some() && options.expire_from.is_none() {
+        return Err(needs("keep_versions_for", "expire_from")
+            .hint("Say from which moment a version's age counts: expire_from => 'written_at'."));
+    }
+    Ok(())
 }
 
 fn expressions(relation: &Relation, options: &Options) -> Result<()> {

@@ -78,7 +78,7 @@ own_statements! {
          JOIN pg_catalog.pg_class c ON c.oid = m.relation ORDER BY m.managed";
     TERMS(INT4) =
         "SELECT m.managed, m.relation::oid, m.retention, m.expire_after, m.expire_from, m.max_purge, m.purge_after,
-                m.paused_at IS NOT NULL, m.home <> log.incarnation
+                m.keep_versions, m.keep_versions_for, m.paused_at IS NOT NULL, m.home <> log.incarnation
          FROM tombstone.managed m
          JOIN pg_catalog.pg_class c ON c.oid = m.relation CROSS JOIN tombstone.log
          WHERE $1 IS NULL OR m.managed = $1 ORDER BY m.managed";
@@ -391,6 +391,8 @@ pub struct Terms {
     pub expire_from: Option<String>,
     pub max_purge: Option<MaxPurge>,
     pub purge_after: Option<String>,
+    pub keep_versions: Option<i32>,
+    pub keep_versions_for: Option<Interval>,
     /// By pause().
     pub paused: bool,
     /// It came with a dump, and was not resumed since.
@@ -418,8 +420,10 @@ fn read_terms(row: OwnRow) -> Result<Terms> {
         expire_from: row.nullable(5)?,
         max_purge: row.nullable::<String>(6)?.map(|said| MaxPurge::of_option(&said)).transpose()?,
         purge_after: row.nullable(7)?,
-        paused: row.get(8)?,
-        restored: row.get(9)?,
+        keep_versions: row.nullable(8)?,
+        keep_versions_for: row.nullable(9)?,
+        paused: row.get(10)?,
+        restored: row.get(11)?,
     })
 }
 

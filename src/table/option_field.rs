@@ -48,6 +48,10 @@ impl Carried for Interval {
     const CARRIER: Carrier = Carrier { name: "interval", oid: pg_sys::INTERVALOID };
 }
 
+impl Carried for i32 {
+    const CARRIER: Carrier = Carrier { name: "integer", oid: pg_sys::INT4OID };
+}
+
 /// `None`: NULL, or what is to be found out yet, if the column is never NULL.
 impl<T: Carried> Field for Option<T> {
     const CARRIER: Carrier = T::CARRIER;
@@ -141,6 +145,11 @@ pub fn retention(option: &str, text: &str) -> Result<Option<Interval>> {
     if text == FOREVER { Ok(None) } else { interval(option, text) }
 }
 
+pub fn number(option: &str, text: &str) -> Result<Option<i32>> {
+    let not_whole = |_| Error::invalid(format!("option {option} must be a whole number, not \"{text}\""));
+    text.trim().parse().map(Some).map_err(not_whole)
+}
+
 fn split_names(text: &str) -> Vec<String> {
     let inner = text.trim().strip_prefix('{').and_then(|text| text.strip_suffix('}'));
     let Some(inner) = inner else { return vec![text.trim().to_string()] };
@@ -163,6 +172,15 @@ fn split_names(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_number_is_whole() {
+        assert_eq!(number("keep_versions", " 7 "), Ok(Some(7)));
+        assert_eq!(
+            number("keep_versions", "7.5"),
+            Err(Error::invalid("option keep_versions must be a whole number, not \"7.5\""))
+        );
+    }
 
     #[test]
     fn json_is_an_object_or_null() {

@@ -7,7 +7,7 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
-use super::option_field::{Carrier, Field, interval, json, names, retention, text, word, words};
+use super::option_field::{Carrier, Field, interval, json, names, number, retention, text, word, words};
 use super::{Announce, RestoredBy, Truncate};
 use crate::backend::ident::ident;
 use crate::backend::own_table::OwnRow;
@@ -122,6 +122,8 @@ options! {
     payload: String, "text NOT NULL", word, PAYLOADS[0].into();
     mute: Vec<String>, "text[] NOT NULL", words, Vec::new();
     purge_after: Option<String>, "text", text, None;
+    keep_versions: Option<i32>, "integer", number, None;
+    keep_versions_for: Option<Interval>, "interval", interval, None;
 }
 
 fn days(days: i32) -> Option<Interval> {

@@ -11,7 +11,7 @@ use crate::backend::spool::Spool;
 use crate::backend::stamp::stamp_argument;
 use crate::error::Result;
 use crate::lifecycle::rows::{key_equals, keys_from};
-use crate::lifecycle::rule::{Action, Rule};
+use crate::lifecycle::rule::{Action, KeptVersions, Rule};
 use crate::table::key::{Key, columns_of};
 use crate::table::{Purpose, Table};
 
@@ -134,11 +134,32 @@ impl Due<'_> {
         let condition = self.condition.as_ref().map_or(String::new(), |condition| format!("{condition} AND "));
         let counts_from = &self.counts_from;
         let is_old = format!("{counts_from} OPERATOR(pg_catalog.<) ${limit}");
+        if let Some(keeps) = &self.rule.keeps {
+            return format!("{condition}({is_old} OR {})", self.is_outdated(keeps));
+        }
         let Some(sooner) = &self.rule.sooner else { return format!("{condition}{is_old}") };
         // Where it is no tombstone its own age is nobody's business, and is not computed.
         format!(
             "{condition}{counts_from} IS NOT NULL AND ({is_old} OR {counts_from} OPERATOR(pg_catalog.<)
              (pg_catalog.now() OPERATOR(pg_catalog.-) LEAST(({sooner}\n), '4000 years'::pg_catalog.interval)))"
+        )
+    }
+
+    /// That the row is a version which nothing keeps: there are enough newer live ones, and it is old.
+    fn is_outdated(&self, keeps: &KeptVersions) -> String {
+        let Some(version) = &self.table.version else { return "false".into() };
+        let (alias, newer, version) = (&self.alias, alias_beside(&self.alias), version.sql());
+        let same = key_equals(self.table, newer, |i| format!("{alias}.{}", self.table.id[i].sql()));
+        let is_old = keeps.younger_than.as_ref().map_or(String::new(), |age| {
+            let age = format!("'{} mons {} days {} microseconds'", age.months(), age.days(), age.micros());
+            let limit = format!("pg_catalog.now() OPERATOR(pg_catalog.-) LEAST({age}::pg_catalog.interval, '4000 years')");
+            format!(" AND {} OPERATOR(pg_catalog.<) ({limit})", self.counts_from)
+        });
+        format!(
+            "(EXISTS (SELECT FROM {} WHERE {same} AND {newer}.{version} OPERATOR(pg_catalog.>) {alias}.{version} AND {} OFFSET {}){is_old})",
+            target(self.table, newer),
+            self.table.is_live(newer),
+            keeps.newest - 1
         )
     }
 
@@ -170,11 +191,13 @@ fn limit<'a>(rule: &Rule) -> Result<DatumWithOid<'a>> {
     Ok(stamp_argument(limit.into_iter().flatten().next().map(|limit| limit.into_inner())))
 }
 
-/// The moment that a row of `alias` says its age counts from, where the rule has an expression for it.
-pub fn counts_from(rule: &Rule, otherwise: impl FnOnce() -> String) -> String {
-    match &rule.from {
-        Some(from) => format!("({from}\n)"),
-        None => otherwise(),
+/// The moment that a row of `alias` says its age counts from, where the rule has an expression for it; `deleted_at` of a tombstone. A
+/// live one without either never gets old.
+pub fn counts_from(rule: &Rule, deleted_at: impl FnOnce() -> String) -> String {
+    match (&rule.from, rule.action) {
+        (Some(from), _) => format!("({from}\n)"),
+        (None, Action::Purge) => deleted_at(),
+        (None, Action::Expire) => "NULL::pg_catalog.timestamptz".into(),
     }
 }
 
