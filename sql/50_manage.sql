@@ -37,6 +37,11 @@ CREATE FUNCTION tombstone.configure(relation regclass, option text, value text) 
 COMMENT ON FUNCTION tombstone.configure IS
     'Changes one option of a managed table you own; NULL resets it to manage()''s default. retention and event_retention take ''forever'' to keep for ever.';
 
+CREATE FUNCTION tombstone.adopt() RETURNS SETOF regclass
+    LANGUAGE c AS 'MODULE_PATHNAME', 'adopt_wrapper';
+COMMENT ON FUNCTION tombstone.adopt IS
+    'Manages again the tables that you own whose definitions were copied without the extension''s own rows, as pg_dump --schema-only copies them: with the triggers, bins and options that they had. Returns them.';
+
 CREATE FUNCTION tombstone.unmanage(relation regclass, discard boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'unmanage_wrapper';
 COMMENT ON FUNCTION tombstone.unmanage IS

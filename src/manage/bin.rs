@@ -6,18 +6,26 @@ use pgrx::{Spi, pg_sys};
 
 use crate::backend::ident::{ident, literal, qualified};
 use crate::backend::identity::acting_as;
+use crate::backend::own_table::own_statements;
 use crate::error::{Error, Result};
 use crate::lifecycle::layout::archive::altering;
 use crate::table::catalog::{self, Attribute, Relation};
 use crate::table::options::Options;
 use crate::table::triggers::truncate_guard;
-use crate::table::{OwnColumns, derived_name, identifiable};
+use crate::table::{Bin, OwnColumns, derived_name, identifiable};
 
 /// What the name of a bin adds to that of its table; its open partition adds OPEN to that.
 const SUFFIX: &str = "_tombstone";
 const OPEN: &str = "_open";
 /// What the name of a closed partition says before the moment it was closed.
 const UNTIL: &str = "_until_";
+
+own_statements! {
+    IS_LEFT_OVER(OID, OID) =
+        "SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+         WHERE c.oid = $1 AND c.relowner = $2 AND c.relkind = 'p' AND t.tgfoid = 'tombstone.on_bin_delete()'::pg_catalog.regprocedure
+           AND NOT EXISTS (SELECT FROM tombstone.managed m WHERE m.archive = c.oid)";
+}
 
 /// Makes the bin of `table`; returns its OID.
 pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
@@ -46,6 +54,16 @@ pub fn create(table: &Relation, options: &Options) -> Result<pg_sys::Oid> {
     )?;
     storages(table, &bin)?;
     catalog::oid_of(&table.schema, &name)?.ok_or_else(|| Error::not_ready(format!("archive {bin} was not made")))
+}
+
+/// The bin that came along with a copy of `table`'s definition, and of which no row of `tombstone.managed` knows. 55000 where it does not
+/// fit. What unmanage() has left is none: it is a table like any other.
+pub fn left_over(table: &Relation) -> Result<Option<pg_sys::Oid>> {
+    let Some(bin) = catalog::oid_of(&table.schema, &derived_name(&table.name, SUFFIX))? else { return Ok(None) };
+    if !IS_LEFT_OVER.any(&[bin.into(), table.owner.into()])? {
+        return Ok(None);
+    }
+    Bin::load(bin, table).map(|bin| Some(bin.oid))
 }
 
 /// The index by which a deletion is found, and what is old enough. Both numbers rise as the bin grows, so that it is enough to know

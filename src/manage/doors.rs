@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Spi, pg_sys};
 use serde_json::{Map, Value};
 
-use super::{bin, live_view, on_delete, tree, triggers, unique, validate};
+use super::{adopt, bin, live_view, on_delete, tree, triggers, unique, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::{acting_as, caller, has_privileges_of, writing_as};
 use crate::backend::invalidation;
@@ -105,7 +105,8 @@ fn begin(relation: Option<pg_sys::Oid>, given: Options, tree: bool) -> Result<()
     Ok(())
 }
 
-fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> {
+/// The table put under management. Where its definition was copied without the row that says so, what came along is used.
+pub fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> {
     let relation = owned(relation, LockFor::Configuring)?;
     if catalog::options_of(relation.oid)?.is_some() {
         return Err(Error::duplicate(format!("table {} is managed already", relation.title()))
@@ -117,18 +118,20 @@ fn begin_one(relation: Option<pg_sys::Oid>, given: Options) -> Result<Relation> 
     let archive = match options.layout.as_deref() {
         Some(ARCHIVE) => {
             validate::warn_of_rules(&relation)?;
-            Some(bin::create(&relation, &options)?)
+            Some(bin::left_over(&relation)?.map_or_else(|| bin::create(&relation, &options), Ok)?)
         }
         _ => {
             add_deleted_at(&relation, &options)?;
             None
         }
     };
+    triggers::clear(&relation)?;
     let number = catalog::insert(relation.oid, &options, archive)?;
     triggers::attach(number, &relation, archive)?;
     if options.follows_creates() {
         triggers::follow_creates(&relation, true)?;
     }
+    adopt::keep_options(&relation)?;
     forget_all(relation.oid)?;
     if archive.is_none() {
         unique::tell_of_tombstones(&relation, &options)?;
@@ -178,6 +181,7 @@ fn configure(relation: Option<pg_sys::Oid>, option: Option<String>, value: Optio
         if options.follows_creates() != before.follows_creates() {
             triggers::follow_creates(&relation, options.follows_creates())?;
         }
+        adopt::keep_options(&relation)?;
         forget_all(relation.oid)
     };
     change().map_err(Into::into)

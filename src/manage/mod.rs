@@ -1,6 +1,7 @@
 //! Putting tables under management: the doors manage, configure and unmanage, the checks of their options, the triggers they
 //! attach, and the event triggers that follow their tables. Writes the definitions of managed tables, in their owners' names; the catalog row through `table`.
 
+mod adopt;
 mod bin;
 mod convert;
 mod doors;

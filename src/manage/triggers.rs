@@ -42,19 +42,35 @@ own_statements! {
          WHERE i.inhrelid = $1";
 }
 
+/// The partitions of $1 at every level. Walks pg_inherits itself: pg_partition_tree() would lock each of them.
+const TREE: &str = "
+    WITH RECURSIVE tree AS (
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1
+        UNION ALL
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.inhrelid
+    )";
+
 thread_local! {
-    // Walks pg_inherits itself: pg_partition_tree() would lock every partition.
+    static GUARDS: &'static Statement = Box::leak(Box::new(Statement::new(
+        format!(
+            "{TREE}
+             SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner, t.tgname::pg_catalog.text
+             FROM tree
+             JOIN pg_catalog.pg_class c ON c.oid = tree.inhrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND pg_catalog.starts_with(t.tgname::pg_catalog.text, $2)"
+        ),
+        [pg_sys::OIDOID, pg_sys::TEXTOID],
+    )));
     static PARTITIONS: &'static Statement = Box::leak(Box::new(Statement::new(
-        "WITH RECURSIVE tree AS (
-             SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1
-             UNION ALL
-             SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.inhrelid
-         )
-         SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
-         FROM tree
-         JOIN pg_catalog.pg_class c ON c.oid = tree.inhrelid AND c.relkind IN ('r', 'p')
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE $2 = EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = $3::pg_catalog.name)",
+        format!(
+            "{TREE}
+             SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner
+             FROM tree
+             JOIN pg_catalog.pg_class c ON c.oid = tree.inhrelid AND c.relkind IN ('r', 'p')
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE $2 = EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = $3::pg_catalog.name)"
+        ),
         [pg_sys::OIDOID, pg_sys::BOOLOID, pg_sys::TEXTOID],
     )));
     // Whoever makes a trigger of that name on a table of their own is not meant: the owner must be the same.
@@ -126,6 +142,21 @@ const OF_BIN: [Trigger; 4] = [
 ];
 /// Where creates are events: an INSERT costs nothing otherwise.
 const WITH_ALL_EVENTS: Trigger = Trigger::of_row("00_tombstone_insert", "AFTER INSERT", "on_insert");
+
+/// Takes off what came along with a copy of the table's definition: triggers that other options may not want, and guards that say
+/// another number.
+pub fn clear(relation: &Relation) -> Result<()> {
+    if !has_trigger(relation.oid, UPDATE_TRIGGER) {
+        return Ok(());
+    }
+    ARCHIVED.iter().chain([&WITH_ALL_EVENTS]).try_for_each(|trigger| drop_if_exists(relation, trigger))?;
+    let stray = |row: &SpiHeapTupleData| Ok((named(row)?, row.get::<String>(4)?.unwrap_or_default()));
+    let arguments = [DatumWithOid::from(relation.oid), DatumWithOid::from(GUARD)];
+    let strays = acting_as(keeper(), || GUARDS.with(|statement| statement.rows(&arguments, stray)))?;
+    strays
+        .into_iter()
+        .try_for_each(|((partition, owner), guard)| run_as(owner, &format!("DROP TRIGGER {} ON {partition}", ident(&guard))))
+}
 
 /// Attaches the triggers.
 pub fn attach(number: i32, relation: &Relation, archive: Option<pg_sys::Oid>) -> Result<()> {
@@ -304,6 +335,7 @@ fn on_partition() -> Result<(), ErrorReport> {
     follow().map_err(Into::into)
 }
 
-fn run_as(owner: pg_sys::Oid, sql: &str) -> Result<()> {
+/// Runs a definition in the name of `owner`.
+pub fn run_as(owner: pg_sys::Oid, sql: &str) -> Result<()> {
     altering::ourselves(|| acting_as(owner, || Ok(Spi::run(sql)?)))
 }

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 
 use super::{Table, catalog};
 use crate::backend::invalidation;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 #[derive(Default)]
 struct Known {
@@ -70,8 +70,7 @@ pub fn by_trigger(relation: pg_sys::Oid) -> Result<Rc<Table>> {
             return Ok(remember(relation, table));
         }
     }
-    Err(Error::undefined(format!("table {} has the triggers of a managed table but is none", catalog::title(relation)))
-        .hint("Manage it with tombstone.manage(), or drop its triggers that execute functions of tombstone."))
+    Err(catalog::copied(relation))
 }
 
 /// The managed table whose live rows `view` shows.

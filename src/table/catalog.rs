@@ -12,10 +12,12 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use super::marker::{MARKER_TYPES, Marker};
 use super::options::{self, Options, PAYLOADS, PURGE_EVENTS};
 use super::tombstones::{Bin, Part};
+use super::triggers::UPDATE_TRIGGER;
 use super::{Column, ColumnType, ForeignKey, Kind, MaxPurge, OnDelete, Redaction, Table, Tombstones, foreign_key};
 use crate::backend::identity::{c_string, with_settings};
 use crate::backend::own_table::{OwnRow, own_statement, own_statements};
 use crate::backend::query::Statement;
+use crate::backend::relation::has_trigger;
 use crate::error::{Error, Result};
 
 /// A column as pg_attribute has it.
@@ -485,8 +487,18 @@ pub fn title(relation: pg_sys::Oid) -> String {
 
 /// 42704, with the way out.
 pub fn not_managed(relation: pg_sys::Oid) -> Error {
+    if has_trigger(relation, UPDATE_TRIGGER) {
+        return copied(relation);
+    }
     let name = title(relation);
     Error::undefined(format!("table {name} is not managed"))
         .detail("It is not in tombstone.tables.")
         .hint(format!("Put it under management first: SELECT tombstone.manage('{name}');"))
+}
+
+/// 42704 of a table that has our triggers and is not managed.
+pub fn copied(relation: pg_sys::Oid) -> Error {
+    Error::undefined(format!("table {} has the triggers of a managed table, but is not managed", title(relation)))
+        .detail("Its definition was copied without the row that says so, as pg_dump --schema-only does.")
+        .hint("SELECT tombstone.adopt(); manages such tables again, with the options that they had. Or drop its triggers that execute functions of tombstone.")
 }

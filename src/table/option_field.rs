@@ -10,7 +10,7 @@ use crate::backend::own_table::OwnRow;
 use crate::error::{Error, Result};
 
 /// What configure() takes for a retention that never ends: NULL stands for the default.
-const FOREVER: &str = "forever";
+pub const FOREVER: &str = "forever";
 
 /// The type of a field.
 pub trait Field: Sized {

@@ -7,7 +7,7 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys;
 use serde_json::{Map, Value};
 
-use super::option_field::{Carrier, Field, interval, json, names, number, retention, text, word, words};
+use super::option_field::{Carrier, FOREVER, Field, interval, json, names, number, retention, text, word, words};
 use super::{Announce, RestoredBy, Truncate};
 use crate::backend::ident::ident;
 use crate::backend::own_table::OwnRow;
@@ -40,6 +40,8 @@ pub struct Descriptor {
     /// Its column in `tombstone.managed`, as sql/10_managed.sql declares it.
     pub column: &'static str,
     carrier: Carrier,
+    /// The name of what reads its text.
+    reads: &'static str,
     /// Sets it to what a text says; to its default without one.
     set: fn(&mut Options, Option<&str>) -> Result<()>,
 }
@@ -70,6 +72,7 @@ macro_rules! options {
             name: stringify!($name),
             column: $column,
             carrier: <$type as Field>::CARRIER,
+            reads: stringify!($read),
             set: |options, said| {
                 options.$name = said.map(|said| $read(stringify!($name), said)).transpose()?.unwrap_or_else(|| $default);
                 Ok(())
@@ -182,6 +185,15 @@ pub fn columns() -> String {
 /// The same for SQL that reads them.
 pub fn columns_read() -> String {
     listed(|_, descriptor| format!("{}::{}", descriptor.name, descriptor.carrier.name))
+}
+
+/// The arguments of jsonb_build_object() that say them as configure() takes them.
+pub fn said() -> String {
+    listed(|_, descriptor| {
+        // Of a retention NULL has a word, as nothing stands for the default.
+        let null = if descriptor.reads == "retention" { format!("'{FOREVER}'") } else { "NULL".to_string() };
+        format!("'{0}', COALESCE({0}::text, {null})", descriptor.name)
+    })
 }
 
 /// The values of those columns: parameters from number `first` on.

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::log::event;
 use crate::log::run::{self, Run};
 use crate::manage::doors::forget_all;
-use crate::manage::{bin, tree, triggers, validate};
+use crate::manage::{adopt, bin, tree, triggers, validate};
 use crate::settings::in_our_settings;
 use crate::table::options::{ARCHIVE, Options};
 use crate::table::{Tombstones, by_oid, catalog};
@@ -283,6 +283,7 @@ fn change_layout(member: &Member, bin: pg_sys::Oid) -> Result<()> {
     forget_all(member.relation.oid)?;
     let bin = catalog::relation(bin)?.ok_or_else(|| Error::not_ready("the archive is gone"))?;
     triggers::attach_archive(member.number, &member.relation, &bin)?;
+    adopt::keep_options(&member.relation)?;
     tell_truncate(member, options.truncate.as_deref());
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::lifecycle::rows::columns_equal;
 use crate::log::run;
 use crate::manage::bin::{self, run_as};
 use crate::manage::doors::forget_all;
-use crate::manage::{live_view, triggers, unique, validate};
+use crate::manage::{adopt, live_view, triggers, unique, validate};
 use crate::settings::in_our_settings;
 use crate::table::options::{IN_PLACE, Options};
 use crate::table::{Bin, Column, Marker, Table, by_oid, catalog};
@@ -77,6 +77,7 @@ fn change_layout(member: &Member, options: &Options) -> Result<()> {
     if let Some(bin) = member.bin.map(catalog::relation).transpose()?.flatten() {
         triggers::detach_archive(member.number, &member.relation, &bin)?;
         catalog::update(table, options)?;
+        adopt::keep_options(&member.relation)?;
         catalog::set_bin(table, None)?;
         forget_all(table)?;
         bin::discard(bin.oid)?;

@@ -173,6 +173,39 @@ async fn a_deletion_is_undone_in_the_copy() -> Result<()> {
     Ok(())
 }
 
+/// A copy of the schema alone (structure.sql, a database for CI) has no rows, those of the extension among them. One call, which
+/// the triggers name, manages its tables as the original's.
+#[tokio::test]
+async fn a_copy_of_the_schema_alone_is_adopted() -> Result<()> {
+    let server = Server::shared()?;
+    let original = server.database("schema_only").await?;
+    original.batch_execute(ARCHIVED).await?;
+    populate_notes(&original).await?;
+    original
+        .batch_execute(
+            "SELECT tombstone.configure('customer', 'redact', '{\"name\": null}'), tombstone.configure('note', 'payload', 'full'),
+                    tombstone.configure('ticket', 'retention', 'forever')",
+        )
+        .await?;
+    let copy = server.empty_database("schema_only_copy").await?;
+    restore(&server, server.command("pg_dump").args(["--schema-only", "schema_only"]), "schema_only_copy")?;
+
+    copy.batch_execute("INSERT INTO customer (name) VALUES ('ada'); INSERT INTO ticket VALUES (11, 1)").await?;
+    let refusal = refusal(copy.batch_execute("DELETE FROM customer").await);
+    assert_eq!(*refusal.code(), SqlState::UNDEFINED_OBJECT, "{refusal:?}");
+    assert!(refusal.hint().is_some_and(|hint| hint.starts_with("SELECT tombstone.adopt();")), "{refusal:?}");
+    assert_eq!(value::<i64>(&copy, "SELECT count(*) FROM tombstone.adopt()", &[]).await?, 5);
+
+    let options = "SELECT array_agg(to_jsonb(t)::text ORDER BY relation::text) FROM tombstone.tables t";
+    assert_eq!(value::<Vec<String>>(&copy, options, &[]).await?, value::<Vec<String>>(&original, options, &[]).await?);
+    assert_eq!(triggers(&copy).await?.len(), triggers(&original).await?.len());
+    copy.batch_execute("DELETE FROM customer").await?;
+    let undone = "SELECT array_agg(relation || ' ' || outcome ORDER BY relation::text)
+                  FROM tombstone.undo((SELECT deletion FROM customer_tombstone))";
+    assert_eq!(value::<Vec<String>>(&copy, undone, &[]).await?, ["customer restored_redacted", "ticket restored"]);
+    Ok(())
+}
+
 /// The triggers of managed tables and archives, and when they fire.
 async fn triggers(client: &Client) -> Result<Vec<String>, Error> {
     let triggers = "SELECT array_agg(tgrelid::regclass || ' ' || tgname || ' ' || tgenabled::text) FROM pg_trigger WHERE tgname ~ 'tombstone'";
@@ -238,12 +271,20 @@ async fn original_and_copy(server: &Server, name: &str) -> Result<(Client, Clien
 async fn populate(client: &Client) -> Result<(), Error> {
     client
         .batch_execute(
+            "CREATE TABLE visit (id bigint, place text, PRIMARY KEY (id, place)) PARTITION BY LIST (place);
+             CREATE TABLE visit_here PARTITION OF visit FOR VALUES IN ('here');
+             SELECT tombstone.manage('visit', layout => 'in_place')",
+        )
+        .await?;
+    populate_notes(client).await
+}
+
+async fn populate_notes(client: &Client) -> Result<(), Error> {
+    client
+        .batch_execute(
             r#"CREATE TABLE note (id bigint PRIMARY KEY, body text NOT NULL, deleted_at timestamptz);
                CREATE SCHEMA "Post";
                CREATE TABLE "Post".letter (id bigint PRIMARY KEY, body text NOT NULL);
-               CREATE TABLE visit (id bigint, place text, PRIMARY KEY (id, place)) PARTITION BY LIST (place);
-               CREATE TABLE visit_here PARTITION OF visit FOR VALUES IN ('here');
-               SELECT tombstone.manage('visit', layout => 'in_place');
                INSERT INTO note VALUES (1, 'first'), (2, 'second'), (3, 'third');
                INSERT INTO "Post".letter VALUES (1, 'first'), (2, 'second'), (3, 'third');
                SELECT tombstone.manage('note', redact => '{"body": ""}');
@@ -257,7 +298,11 @@ async fn populate(client: &Client) -> Result<(), Error> {
 }
 
 fn dump_and_restore(server: &Server, from: &str, to: &str) -> Result<()> {
-    let mut dump = server.command("pg_dump").arg(from).stdout(Stdio::piped()).spawn()?;
+    restore(server, server.command("pg_dump").arg(from), to)
+}
+
+fn restore(server: &Server, dump: &mut Command, to: &str) -> Result<()> {
+    let mut dump = dump.stdout(Stdio::piped()).spawn()?;
     let script = dump.stdout.take().ok_or_else(|| io::Error::other("pg_dump has no output"))?;
     let restored = succeeds(server.command("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", to]).stdin(script));
     ensure!(dump.wait()?.success(), "pg_dump failed");
