@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 
 use super::{Table, catalog};
 use crate::backend::invalidation;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 #[derive(Default)]
 struct Known {

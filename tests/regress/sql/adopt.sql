@@ -26,7 +26,10 @@ SELECT tombstone.manage('old');
 CALL tombstone.convert('old', 'archive');
 CREATE TABLE before AS SELECT to_jsonb(t) - 'archive' AS options, archive::text FROM tombstone.tables t ORDER BY relation::text;
 CREATE TABLE triggers AS SELECT tgrelid, tgname, tgenabled FROM pg_trigger WHERE tgname ~ 'tombstone';
-SELECT obj_description(oid, 'pg_trigger') FROM pg_trigger WHERE tgrelid = 'note'::regclass AND tgname = 'zz_tombstone_update';
+-- In the comment of a trigger, as configure() takes them.
+SELECT left(comment, 26) AS comment, option.* FROM pg_trigger, obj_description(oid, 'pg_trigger') AS comment,
+       jsonb_each_text(substr(comment, 28)::jsonb) AS option (name, value)
+WHERE tgrelid = 'note'::regclass AND tgname = 'zz_tombstone_update' AND name IN ('id', 'deleted_at', 'mute', 'retention', 'expire_after', 'redact');
 
 DELETE FROM tombstone.managed;
 \c -
