@@ -72,7 +72,7 @@ fn keys(table: &Table, ids: &[String]) -> Result<Vec<Key>> {
 
 fn soft_delete_children(table: &Table, stamp: i64, keys: &[Key]) -> Result<()> {
     for key in table.children.iter().filter(|key| key.on_delete != OnDelete::Wait) {
-        let parents = Referred::from_parents(table, key, keys)?;
+        let parents = Referred::from_deleted(table, key, keys)?;
         if parents.is_empty() {
             continue;
         }
@@ -205,6 +205,12 @@ impl Referred {
         Self::read(table, Purpose("parent values", "", key.oid), &key.parent_columns, keys, " FOR UPDATE OF t")
     }
 
+    /// The same of those of their rows that are tombstones by now: other versions of the records may be live.
+    fn from_deleted(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
+        let tail = format!(" AND NOT ({}) FOR UPDATE OF t", table.is_live("t"));
+        Self::read(table, Purpose("values of tombstones", "", key.oid), &key.parent_columns, keys, &tail)
+    }
+
     fn from_children(table: &Table, key: &ForeignKey, keys: &[Key]) -> Result<Referred> {
         Self::read(table, Purpose("child values", "", key.oid), &key.child_columns, keys, "")
     }
@@ -244,12 +250,13 @@ impl Referred {
         Ok(Referred { columns: columns.to_vec(), arrays: arrays.unwrap_or_default() })
     }
 
-    fn read(table: &Table, purpose: Purpose, columns: &[Column], keys: &[Key], lock: &str) -> Result<Referred> {
+    /// The statement ends in `tail`: a condition more, a lock.
+    fn read(table: &Table, purpose: Purpose, columns: &[Column], keys: &[Key], tail: &str) -> Result<Referred> {
         let rows = Rows::Records(keys);
         let statement = table.statement(purpose, || {
             let clause = rows.clause(table);
             let from = format!("{} AS t, {}", table.sql(), clause.from);
-            let sql = arrays_of(columns, &from, &clause.condition, lock);
+            let sql = arrays_of(columns, &from, &clause.condition, tail);
             (sql, clause.types)
         });
         let arrays = table.as_owner(|| statement.first_row(&rows.arguments(table)))?;
@@ -306,11 +313,11 @@ impl Referred {
 }
 
 /// The values of these columns of `t`, an array for each. A key that is NULL in part refers to nothing.
-fn arrays_of(columns: &[Column], from: &str, condition: &str, lock: &str) -> String {
+fn arrays_of(columns: &[Column], from: &str, condition: &str, tail: &str) -> String {
     let values = based(columns).into_iter().enumerate().map(|(i, value)| format!("{value} AS v{i}"));
     let arrays = (0..columns.len()).map(|i| format!("pg_catalog.array_agg(v{i})"));
     format!(
-        "SELECT {} FROM (SELECT {} FROM {from} WHERE {condition} AND {}{lock}) AS v HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
+        "SELECT {} FROM (SELECT {} FROM {from} WHERE {condition} AND {}{tail}) AS v HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
         arrays.collect::<Vec<_>>().join(", "),
         values.collect::<Vec<_>>().join(", "),
         whole(columns),

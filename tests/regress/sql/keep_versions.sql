@@ -57,6 +57,28 @@ SELECT * FROM live;
 SELECT action, records, outcome, detail FROM tombstone.runs ORDER BY run;
 
 --
+-- What refers to a version goes with that version, and not with another one
+--
+
+CREATE TABLE leaf (id text, version int, deleted_at timestamptz, PRIMARY KEY (id, version));
+CREATE TABLE mark (id int PRIMARY KEY, leaf text, version int, deleted_at timestamptz,
+    CONSTRAINT mark_leaf FOREIGN KEY (leaf, version) REFERENCES leaf ON DELETE CASCADE);
+SELECT tombstone.manage('leaf', version => 'version', keep_versions => 1);
+SELECT tombstone.manage('mark');
+INSERT INTO leaf SELECT 'a', v FROM generate_series(1, 3) v;
+INSERT INTO mark SELECT v, 'a', v FROM generate_series(1, 3) v;
+CALL tombstone.maintain('leaf');
+SELECT version FROM leaf WHERE deleted_at IS NULL;
+SELECT id FROM mark WHERE deleted_at IS NULL;
+-- Where live children keep their version, it stays; those of another one keep it not.
+SELECT tombstone.configure('mark', 'on_delete', '{"mark_leaf": "restrict"}');
+INSERT INTO leaf VALUES ('a', 4), ('b', 1), ('b', 2);
+INSERT INTO mark VALUES (4, 'b', 2);
+CALL tombstone.maintain('leaf');
+SELECT id, version FROM leaf WHERE deleted_at IS NULL ORDER BY id, version;
+SELECT records, outcome, detail FROM tombstone.runs ORDER BY run DESC LIMIT 1;
+
+--
 -- With an archive, and in a partitioned table
 --
 
