@@ -100,11 +100,14 @@ struct Together {
 impl Together {
     /// The records by the deletion that took them: an application that rounds its stamps leaves the same one in several.
     fn all(table: &Table, stamp: i64, keys: Vec<Key>) -> Result<Vec<Together>> {
+        let together = |deletion, keys, is_shared| Together { keys, fell: Fell { stamp, deletion }, is_shared };
+        if !table.has_events {
+            return Ok(vec![together(None, keys, false)]);
+        }
         let children = cascades(table).map(|key| by_oid(key.child)).collect::<Result<Vec<_>>>()?;
         // A child's column may keep fewer digits of it.
         let stamps = || children.iter().map(|child| child.held(stamp)).chain([stamp]);
         let (first, last) = (stamps().min().unwrap_or(stamp), stamps().max().unwrap_or(stamp));
-        let together = |deletion, keys, is_shared| Together { keys, fell: Fell { stamp, deletion }, is_shared };
         match event::stamped(first, last, table.number, children.iter().map(|child| child.number).collect())? {
             Stamped::One(deletion) => Ok(vec![together(Some(deletion), keys, false)]),
             Stamped::Unknown => Ok(vec![together(None, keys, false)]),
@@ -121,7 +124,7 @@ impl Together {
     fn children(&self, child: &Table, key: &ForeignKey, parents: &Referred) -> Result<Vec<Key>> {
         let fallen = child.as_owner(|| layout::of(child).fallen_children(key, parents, self.fell))?;
         let is_said_by_the_bin = child.bin().is_some() && self.fell.deletion.is_some();
-        if !self.is_shared || is_said_by_the_bin {
+        if !self.is_shared || is_said_by_the_bin || !child.has_events {
             return Ok(fallen);
         }
         let takers = event::takers(child.held(self.fell.stamp), child.number, fallen.iter().map(|key| key.text.as_str()))?;

@@ -119,9 +119,11 @@ pub struct Tally {
 /// Which deletions have left one stamp in a table and in those that refer to it, as far as the log knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stamped {
+    /// One, which took records of the table itself.
     One(i64),
+    /// More than one, or one that took nothing of the table itself: it is not what took its records.
     Several,
-    /// None of the table that it knows, or knows any more.
+    /// None.
     Unknown,
 }
 
@@ -357,7 +359,7 @@ pub fn stamped(first: i64, last: i64, managed: i32, others: Vec<i32>) -> Result<
     let deletions = STAMPED.rows(&arguments, |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)))?;
     Ok(match deletions.as_slice() {
         [(deletion, true)] => Stamped::One(*deletion),
-        [] | [_] => Stamped::Unknown,
+        [] => Stamped::Unknown,
         _ => Stamped::Several,
     })
 }

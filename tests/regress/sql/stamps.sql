@@ -127,4 +127,34 @@ UPDATE project SET deleted_at = :today WHERE id = 1;
 SELECT tombstone.restore('1', 'project') > 0 AS restored;
 TABLE dead;
 
+-- Of what is known to be another deletion's alone, nothing comes back with a record of which the log does not know who took it.
+UPDATE project SET deleted_at = :today WHERE id = 2;
+TRUNCATE tombstone.event;
+INSERT INTO task VALUES (22, 2);
+UPDATE task SET deleted_at = :today WHERE id = 22;
+SELECT tombstone.restore('2', 'project') > 0 AS restored;
+SELECT id FROM task WHERE project = 2 AND deleted_at IS NOT NULL;
+-- Of a table without events it never tells.
+UPDATE project SET deleted_at = NULL;
+UPDATE task SET deleted_at = NULL;
+UPDATE step SET deleted_at = NULL;
+SELECT tombstone.configure('step', 'events', 'none');
+UPDATE step SET deleted_at = :today WHERE id = 111;
+UPDATE task SET deleted_at = :today WHERE id = 12;
+UPDATE project SET deleted_at = :today WHERE id = 1;
+SELECT tombstone.restore('1', 'project') > 0 AS restored;
+TABLE dead;
+
+-- Columns that keep fewer digits, each as many as it likes.
+CREATE TABLE hall (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE TABLE chair (id int PRIMARY KEY, hall int REFERENCES hall ON DELETE CASCADE, deleted_at timestamp(0));
+SELECT tombstone.manage('hall'), tombstone.manage('chair');
+INSERT INTO hall VALUES (1);
+INSERT INTO chair VALUES (1, 1), (2, 1), (3, 1);
+UPDATE chair SET deleted_at = '2026-01-01 00:00:01' WHERE id = 2;
+UPDATE hall SET deleted_at = '2026-01-01 00:00:01.4Z';
+SELECT id, deleted_at FROM chair ORDER BY id;
+SELECT tombstone.restore('1', 'hall');
+SELECT id, deleted_at FROM chair ORDER BY id;
+
 DROP SCHEMA stamps CASCADE;
