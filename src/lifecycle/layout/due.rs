@@ -1,7 +1,7 @@
 //! Rows whose age is up, found and taken, in whichever relation they are. The rule's expression is its owner's: run this with the
 //! owner's rights, in a security-restricted operation; and in our settings, where a time without a zone is UTC.
 
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::datum::{DatumWithOid, Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 
 use super::sql::alias_beside;
@@ -151,8 +151,7 @@ impl Due<'_> {
         let (alias, newer, version) = (&self.alias, alias_beside(&self.alias), version.sql());
         let same = key_equals(self.table, newer, |i| format!("{alias}.{}", self.table.id[i].sql()));
         let is_old = keeps.younger_than.as_ref().map_or(String::new(), |age| {
-            let age = format!("'{} mons {} days {} microseconds'", age.months(), age.days(), age.micros());
-            let limit = format!("pg_catalog.now() OPERATOR(pg_catalog.-) LEAST({age}::pg_catalog.interval, '4000 years')");
+            let limit = format!("pg_catalog.now() OPERATOR(pg_catalog.-) LEAST({}, '4000 years')", interval(age));
             format!(" AND {} OPERATOR(pg_catalog.<) ({limit})", self.counts_from)
         });
         format!(
@@ -199,6 +198,16 @@ pub fn counts_from(rule: &Rule, deleted_at: impl FnOnce() -> String) -> String {
         (None, Action::Purge) => deleted_at(),
         (None, Action::Expire) => "NULL::pg_catalog.timestamptz".into(),
     }
+}
+
+/// An interval as SQL. PostgreSQL 14 reads no text of as many microseconds as there may be.
+fn interval(age: &Interval) -> String {
+    format!(
+        "(pg_catalog.make_interval(0, {}, 0, {}) OPERATOR(pg_catalog.+) ('1 microsecond'::pg_catalog.interval OPERATOR(pg_catalog.*) ({})))",
+        age.months(),
+        age.days(),
+        age.micros()
+    )
 }
 
 /// The table, by the name that the rule's expression has for its rows. Tables that inherit from it are none of ours: our triggers do not see their rows.
