@@ -30,7 +30,25 @@ CREATE FUNCTION tombstone.manage(
 ) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'manage_wrapper';
 COMMENT ON FUNCTION tombstone.manage IS
-    'Puts a table under management. You must own it. Every option is checked now. id: the primary key unless given. deleted_at: the column of that name unless given, added where missing. redact: {"column": value, …} blanked by a soft delete, for ever. kind, owners, expire_from, purge_after: SQL expressions over the row, which may be called this (this.id), resolved with search_path = pg_catalog. retention, event_retention: NULL keeps for ever; retention 0 keeps no tombstone. expire_after: 0 is the moment that expire_from says. max_purge: a run that would expire or purge more records takes none; a number, or a share of the table''s rows such as ''10%''; NULL: no limit. truncate: archive copies every row to the bin, the default with layout archive; purge empties the table for good, the default in_place; refuse is an error. purge_events: record, an event of each record that maintenance purges; none, no event, and a partition of a bin is dropped at the same cost however full it is. on_delete: {"foreign key": "cascade" | "restrict" | "ignore", …}, of foreign keys of this table, what a soft delete of a parent in place does to its live rows, whatever the key is declared as. restore: in_place, anyone who may update deleted_at restores by clearing it; function, only restore(), undo() and watchers do, and an UPDATE that clears it is an error. payload: full, what is announced also says cause, deletion, at and the application''s actor. mute: causes of events that are logged and not announced, and of what follows from those. events: delete; all, creates and updates, too; none, the log hears of nothing, and undo knows what archives hold. purge_after: an interval after which the row''s tombstone is purged, if that is sooner than retention; NULL: it is not. keep_versions, keep_versions_for: of a record''s versions so many of the newest stay, and those that are younger by expire_from; the latest always; the others expire. layout: archive, a DELETE moves its rows to <table>_tombstone, the default without a column deleted_at; in_place, they stay. tree: with layout archive manages whatever the table''s ON DELETE actions reach as well; without it they are named in warnings.';
+    'Puts a table under management. You must own it. Every option is checked now.
+layout: archive, a DELETE moves its rows to <table>_tombstone, the default without a column deleted_at; in_place, they stay.
+id: the primary key unless given.
+deleted_at: the column of that name unless given, added where missing.
+redact: {"column": value, …} blanked by a soft delete, for ever.
+kind, owners, expire_from, purge_after: SQL expressions over the row, which may be called this (this.id), resolved with search_path = pg_catalog.
+retention, event_retention: NULL keeps for ever; retention 0 keeps no tombstone.
+expire_after: 0 is the moment that expire_from says.
+events: delete; all, creates and updates, too; none, the log hears of nothing, and undo knows what archives hold.
+payload: full, what is announced also says cause, deletion, at and the application''s actor.
+mute: causes of events that are logged and not announced, and of what follows from those.
+max_purge: a run that would expire or purge more records takes none; a number, or a share of the table''s rows such as ''10%''; NULL: no limit.
+truncate: archive copies every row to the bin, the default with layout archive; purge empties the table for good, the default in_place; refuse is an error.
+purge_events: record, an event of each record that maintenance purges; none, no event, and a partition of a bin is dropped at the same cost however full it is.
+on_delete: {"foreign key": "cascade" | "restrict" | "ignore", …}, of foreign keys of this table, what a soft delete of a parent in place does to its live rows, whatever the key is declared as.
+restore: in_place, anyone who may update deleted_at restores by clearing it; function, only restore(), undo() and watchers do, and an UPDATE that clears it is an error.
+purge_after: an interval after which the row''s tombstone is purged, if that is sooner than retention; NULL: it is not.
+keep_versions, keep_versions_for: of a record''s versions so many of the newest stay, and those that are younger by expire_from; the latest always; the others expire.
+tree: with layout archive manages whatever the table''s ON DELETE actions reach as well; without it they are named in warnings.';
 
 CREATE FUNCTION tombstone.configure(relation regclass, option text, value text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'configure_wrapper';
