@@ -1,5 +1,6 @@
 //! live_view(): a view of the live rows of a table in place, to be read and written like a table without tombstones. It is its owner's, a
-//! view like any other; what makes it ours is the trigger that takes its deletes. By that we know which views follow a table.
+//! view like any other; what makes it ours is the trigger that takes its deletes, and that it shows what we have it show. By that we know
+//! which views follow a table: one that an application has made with our trigger, of fewer columns or rows, stays as it is.
 //!
 //! Postgres lets no column go, or change its type, that a view shows. So before an ALTER TABLE that does such a thing the view is
 //! dropped, and afterwards made anew, with its rights and its comment.
@@ -8,7 +9,7 @@ use core::ffi::CStr;
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
-use pgrx::spi::quote_qualified_identifier;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use pgrx::{PgList, pg_sys};
 
 use super::bin::run_as;
@@ -21,14 +22,16 @@ use crate::backend::relation::{LockFor, keeper, lock, own, owner_of};
 use crate::backend::subtransaction::reworded;
 use crate::backend::transaction::with_snapshot;
 use crate::error::{Error, Result};
-use crate::table::catalog::{self, Relation};
+use crate::table::catalog::{self, Attribute, Relation};
 use crate::table::options::{ARCHIVE, Options};
 use crate::table::triggers::LIVE_VIEW_TRIGGER;
 
 own_statements! {
-    // Views with our trigger, and whether there is nothing in them that we would not make again.
+    // Views with our trigger, and whether there is nothing in them that we would not make again; what they show, and their options.
     VIEWS(OID) =
         "SELECT v.oid, pg_catalog.obj_description(v.oid, 'pg_class'),
+                pg_catalog.pg_get_viewdef(v.oid),
+                pg_catalog.array_to_string(v.reloptions, ', '),
                 NOT EXISTS (SELECT FROM pg_catalog.pg_trigger o WHERE o.tgrelid = v.oid AND o.oid <> t.oid)
                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite o WHERE o.ev_class = v.oid AND o.oid <> r.oid)
                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_attrdef d WHERE d.adrelid = v.oid)
@@ -38,6 +41,7 @@ own_statements! {
          JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN'
          JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
          JOIN pg_catalog.pg_trigger t ON t.tgrelid = v.oid AND t.tgfoid = 'tombstone.on_live_delete'::pg_catalog.regproc
+              AND t.tgname = 'tombstone_delete'
          ORDER BY v.oid";
     GRANTS(OID) =
         "SELECT g.attname, g.privilege_type, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,
@@ -48,6 +52,9 @@ own_statements! {
                SELECT c.attname, a.* FROM pg_catalog.pg_attribute c, pg_catalog.aclexplode(c.attacl) AS a
                WHERE c.attrelid = $1 AND NOT c.attisdropped) AS g";
 }
+
+/// With the rights of whoever reads it.
+const OPTIONS: &str = "security_invoker = true";
 
 /// A right that somebody has been granted on a view, or on one of its columns.
 struct Grant {
@@ -61,6 +68,8 @@ struct Grant {
 struct LiveView {
     view: Relation,
     comment: Option<String>,
+    /// What stands in its WITH.
+    options: String,
     grants: Vec<Grant>,
     /// Whether nobody has added anything to it that would be lost if it were made anew.
     is_plain: bool,
@@ -68,17 +77,61 @@ struct LiveView {
 
 /// Those of `table`.
 fn views_of(table: pg_sys::Oid) -> Result<Vec<LiveView>> {
-    let found: Vec<(pg_sys::Oid, Option<String>, bool)> =
-        VIEWS.rows(&[table.into()], |row| Ok((row.get(1)?, row.nullable(2)?, row.get(3)?)))?;
+    let Some(table) = catalog::relation(table)? else { return Ok(Vec::new()) };
+    let found = VIEWS.rows(&[table.oid.into()], |row| {
+        Ok(Candidate {
+            oid: row.get(1)?,
+            comment: row.nullable(2)?,
+            shows: row.get(3)?,
+            options: row.nullable(4)?.unwrap_or_default(),
+            is_plain: row.get(5)?,
+        })
+    })?;
     let mut views = Vec::new();
-    for (oid, comment, is_plain) in found {
-        let Some(view) = catalog::relation(oid)? else { continue };
+    for Candidate { oid, comment, shows, options, is_plain } in found {
+        let Some(view) = catalog::relation(oid)?.filter(|view| is_live_view(&table, view, &shows)) else { continue };
         let grants = GRANTS.rows(&[oid.into()], |row| {
             Ok(Grant { column: row.nullable(1)?, privilege: row.get(2)?, grantee: row.get(3)?, is_grantable: row.get(4)? })
         })?;
-        views.push(LiveView { view, comment, grants, is_plain });
+        views.push(LiveView { view, comment, options, grants, is_plain });
     }
     Ok(views)
+}
+
+/// A view with our trigger.
+struct Candidate {
+    oid: pg_sys::Oid,
+    comment: Option<String>,
+    /// As Postgres words it.
+    shows: String,
+    options: String,
+    is_plain: bool,
+}
+
+/// Whether `view`, which `shows` that, shows what we have a view of `table` show, if perhaps not the columns it has got since.
+fn is_live_view(table: &Relation, view: &Relation, shows: &str) -> bool {
+    let (columns, shown) = (table.attributes_in_order(), view.attributes_in_order());
+    // Where the lines break says nothing.
+    let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shows = in_one_line(shows.trim_end_matches(';'));
+    // Some versions qualify a column, some do not.
+    let as_worded = |prefix: &str| {
+        let named = columns.iter().zip(&shown).map(|(column, shown)| {
+            let (column, name) = (&column.column.name, &shown.column.name);
+            let renamed = if column == name { String::new() } else { format!(" AS {}", quote_identifier(name)) };
+            format!("{prefix}{}{renamed}", quote_identifier(column))
+        });
+        let target = quote_qualified_identifier(table.schema.as_str(), table.name.as_str());
+        let all = in_one_line(&format!("SELECT {} FROM {target} t", named.collect::<Vec<_>>().join(", ")));
+        let Some(condition) = shows.strip_prefix(&all) else { return false };
+        // The marker may have been renamed, and the option not yet.
+        let is_of_live = |column: &&Attribute| {
+            let live = in_one_line(&format!("{prefix}{} IS NULL", quote_identifier(&column.column.name)));
+            [format!(" WHERE {live}"), format!(" WHERE ({live})")].iter().any(|live| live == condition)
+        };
+        condition.is_empty() || columns.iter().any(is_of_live)
+    };
+    shown.len() <= columns.len() && ["", "t."].into_iter().any(as_worded)
 }
 
 impl LiveView {
@@ -111,7 +164,7 @@ impl LiveView {
     /// Makes it anew, as `table` is now.
     fn resume(&self, table: &Relation, options: &Options) -> Result<()> {
         let name = self.sql();
-        let mut commands = definition(table, options, &name)?;
+        let mut commands = definition(table, options, &name, &self.options)?;
         commands.push(format!("ALTER VIEW {name} OWNER TO {}", ident(&role_name(self.view.owner))));
         commands.extend(self.comment.as_ref().map(|comment| comment_on(&name, comment)));
         let has = |grant: &&Grant| grant.column.as_ref().is_none_or(|column| table.attribute(column).is_some());
@@ -130,9 +183,13 @@ impl LiveView {
             }
         }
         if columns.len() > shown.len() {
-            commands.push(select(table, options, "CREATE OR REPLACE", &self.sql())?);
+            commands.push(self.replaced(table, options)?);
         }
         self.run(&commands)
+    }
+
+    fn replaced(&self, table: &Relation, options: &Options) -> Result<String> {
+        select(table, options, "CREATE OR REPLACE", &self.sql(), &self.options)
     }
 }
 
@@ -158,7 +215,7 @@ fn live_view(relation: Option<pg_sys::Oid>, name: Option<&CStr>) -> Result<pg_sy
                 .detail("Before that a view reads its table with the rights of its owner, not of whoever reads it."));
         }
         let view = qualified(&relation.schema, &name);
-        let mut commands = definition(&relation, &options, &view)?;
+        let mut commands = definition(&relation, &options, &view, OPTIONS)?;
         commands.push(comment_on(&view, &format!("The live rows of {}.", relation.title())));
         run_as(relation.owner, &commands)?;
         let made = catalog::oid_of(&relation.schema, &name)?;
@@ -172,14 +229,14 @@ fn title_of(table: &Relation, view: &str) -> String {
 }
 
 /// What makes the view, and has its deletes be soft deletes.
-fn definition(table: &Relation, options: &Options, view: &str) -> Result<Vec<String>> {
+fn definition(table: &Relation, options: &Options, view: &str, with: &str) -> Result<Vec<String>> {
     let trigger = format!("CREATE TRIGGER {LIVE_VIEW_TRIGGER} INSTEAD OF DELETE ON {view} FOR EACH ROW");
-    Ok(vec![select(table, options, "CREATE", view)?, format!("{trigger} EXECUTE FUNCTION tombstone.on_live_delete()")])
+    Ok(vec![select(table, options, "CREATE", view, with)?, format!("{trigger} EXECUTE FUNCTION tombstone.on_live_delete()")])
 }
 
 /// All columns, so that the view can stand in for the table: its deleted_at is NULL, and setting it is a soft delete, too. Where the
 /// table has been converted to layout archive all of its rows are live.
-fn select(table: &Relation, options: &Options, create: &str, view: &str) -> Result<String> {
+fn select(table: &Relation, options: &Options, create: &str, view: &str, with: &str) -> Result<String> {
     let condition = match options.layout.as_deref() {
         Some(ARCHIVE) => String::new(),
         _ => {
@@ -189,8 +246,9 @@ fn select(table: &Relation, options: &Options, create: &str, view: &str) -> Resu
     };
     let columns =
         table.attributes_in_order().iter().map(|attribute| format!("t.{}", attribute.column.sql())).collect::<Vec<_>>();
+    let with = if with.is_empty() { String::new() } else { format!(" WITH ({with})") };
     Ok(format!(
-        "{create} VIEW {view} WITH (security_invoker = true) AS SELECT {} FROM {} AS t{condition}",
+        "{create} VIEW {view}{with} AS SELECT {} FROM {} AS t{condition}",
         columns.join(", "),
         qualified(&table.schema, &table.name),
     ))
@@ -210,7 +268,7 @@ pub fn follow(table: pg_sys::Oid) -> Result<()> {
 
 /// The table has its tombstones back: its views leave them out.
 pub fn leave_out_tombstones(table: &Relation, options: &Options) -> Result<()> {
-    views_of(table.oid)?.iter().try_for_each(|view| view.run(&[select(table, options, "CREATE OR REPLACE", &view.sql())?]))
+    views_of(table.oid)?.iter().try_for_each(|view| view.run(&[view.replaced(table, options)?]))
 }
 
 /// The table is managed no longer: its views are views like any other, and a delete through them is a delete.

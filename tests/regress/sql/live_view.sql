@@ -156,6 +156,25 @@ DELETE FROM "Clients" WHERE id = 5 RETURNING *;
 ALTER TABLE client DROP COLUMN origin;
 SELECT relowner::regrole FROM pg_class WHERE oid = '"Clients"'::regclass;
 
+-- What somebody has said of the view in its WITH stays.
+ALTER VIEW "Clients" SET (security_barrier = true);
+ALTER TABLE client ADD COLUMN "two  words" text;
+ALTER TABLE client DROP COLUMN "two  words";
+SELECT reloptions FROM pg_class WHERE oid = '"Clients"'::regclass;
+-- A view that the application has made with our trigger, of fewer columns or rows, is its own: nothing is made of it.
+CREATE VIEW notes AS SELECT id, note FROM client WHERE deleted_at IS NULL AND note <> '';
+CREATE TRIGGER tombstone_delete INSTEAD OF DELETE ON notes FOR EACH ROW EXECUTE FUNCTION tombstone.on_live_delete();
+CREATE VIEW every AS SELECT id AS number FROM client;
+CREATE TRIGGER gone INSTEAD OF DELETE ON every FOR EACH ROW EXECUTE FUNCTION tombstone.on_live_delete();
+INSERT INTO client (id, note) VALUES (20, 'a note');
+ALTER TABLE client ADD COLUMN phone text;
+DELETE FROM notes WHERE id = 20 RETURNING *;
+SELECT tombstone.state('20', 'client');
+SELECT count(*) FROM information_schema.columns WHERE table_schema = 'seen' AND table_name IN ('notes', 'every');
+ALTER TABLE client DROP COLUMN note;
+\echo :SQLSTATE
+DROP VIEW notes;
+
 --
 -- Versions, keys of several columns, partitions
 --
@@ -180,6 +199,10 @@ RESET client_min_messages;
 SELECT tombstone.unmanage('client');
 SET client_min_messages = warning;
 SELECT tgname FROM pg_trigger WHERE tgrelid = '"Clients"'::regclass;
+INSERT INTO client (id) VALUES (30);
+DELETE FROM every;
+\echo :SQLSTATE
+DROP VIEW every;
 
 --
 -- What it refuses
