@@ -39,8 +39,9 @@ CREATE TABLE tombstone.event (
 -- Written straight into the table (src/log/event.rs), which wants no partial index. The primary key is the order of reading,
 -- and finds a deletion by its number; this finds what a table has to tell of transactions that are over by now.
 CREATE INDEX event_news ON tombstone.event (managed, xid, seq);
--- And what has left, or taken back, one stamp: equal stamps are not one deletion.
-CREATE INDEX event_stamps ON tombstone.event (deleted_at);
+-- And what has left, or taken back, one stamp: equal stamps are not one deletion. Which the first is, and which the last, is found at
+-- once, however many entries a deletion has that took its records one by one.
+CREATE INDEX event_stamps ON tombstone.event (deleted_at, deletion_type, managed, deletion);
 -- Never compressed as it is written: compressing 8,192 version numbers took longer than deleting the versions.
 ALTER TABLE tombstone.event ALTER versions SET STORAGE EXTERNAL;
 -- Where the server was built without LZ4 they stay with pglz, which takes a sixth of a bulk DELETE by bigint, half of one by uuid.

@@ -11,3 +11,21 @@ pub fn stamp_argument<'a>(stamp: Option<i64>) -> DatumWithOid<'a> {
         None => DatumWithOid::null_oid(pg_sys::TIMESTAMPTZOID),
     }
 }
+
+/// Stamps as an array of timestamptz.
+pub fn stamps_argument<'a>(stamps: &[i64]) -> DatumWithOid<'a> {
+    let mut stamps: Vec<pg_sys::Datum> = stamps.iter().map(|stamp| pg_sys::Datum::from(*stamp)).collect();
+    // SAFETY: builds an array of timestamptz: 64 bits each, by value, aligned as doubles are.
+    unsafe {
+        let count = stamps.len() as i32;
+        let array = pg_sys::construct_array(
+            stamps.as_mut_ptr(),
+            count,
+            pg_sys::TIMESTAMPTZOID,
+            8,
+            true,
+            pg_sys::TYPALIGN_DOUBLE as core::ffi::c_char,
+        );
+        DatumWithOid::new(pg_sys::Datum::from(array), pg_sys::TIMESTAMPTZARRAYOID)
+    }
+}

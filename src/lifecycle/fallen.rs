@@ -5,7 +5,7 @@
 //! for each other: a circle of foreign keys. These come back together, and only then is it asked whether all parents are there.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
 use pgrx::pg_sys;
@@ -106,9 +106,9 @@ impl Together {
         }
         let children = cascades(table).map(|key| by_oid(key.child)).collect::<Result<Vec<_>>>()?;
         // A child's column may keep fewer digits of it.
-        let stamps = || children.iter().map(|child| child.held(stamp)).chain([stamp]);
-        let (first, last) = (stamps().min().unwrap_or(stamp), stamps().max().unwrap_or(stamp));
-        match event::stamped(first, last, table.number, children.iter().map(|child| child.number).collect())? {
+        let stamps: BTreeSet<i64> = children.iter().map(|child| child.held(stamp)).chain([stamp]).collect();
+        let (stamps, numbers) = (Vec::from_iter(stamps), children.iter().map(|child| child.number).collect());
+        match event::stamped(&stamps, table.number, numbers)? {
             Stamped::One(deletion) => Ok(vec![together(Some(deletion), keys, false)]),
             Stamped::Unknown => Ok(vec![together(None, keys, false)]),
             Stamped::Several => {

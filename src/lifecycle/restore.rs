@@ -55,7 +55,8 @@ fn fallen_in(table: &Table, key: &Key, deletion: i64) -> Result<Fallen> {
     let id = hold::spelling(table, key)?.unwrap_or_else(|| key.text.clone());
     let took = |taken: &Taken| taken.managed == table.number && taken.ids.contains(&id);
     let taken = event::taken_by(deletion, vec![])?.into_iter().rfind(took).ok_or_else(|| not_of(table, key, deletion))?;
-    let is_taken_again = event::taken_again(deletion, &taken)?.iter().any(|(other, _)| *other == id);
+    let again = event::taken_again(deletion, taken.managed, taken.stamp)?;
+    let is_taken_again = again.iter().any(|((other, _), seq)| *other == id && *seq > taken.seq);
     match taken.stamp {
         Some(stamp) if !is_taken_again => {
             let found = layout::of(table).find(&Rows::Record(key), Lock::None)?;

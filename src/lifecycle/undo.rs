@@ -4,6 +4,7 @@
 //! touched. Where two deletions' stamps look the same, as in a column of whole seconds, the log knows which was the last. A
 //! restore that fails anyway (a unique key taken meanwhile) is found by trying, in a subtransaction.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -21,7 +22,7 @@ use crate::backend::subtransaction::{attempt, rehearse};
 use crate::error::{Error, Result};
 use crate::log::account::{self, Account, Cause};
 use crate::log::deletion;
-use crate::log::event::{self, Taken};
+use crate::log::event::{self, Named, Taken};
 use crate::table::key::Key;
 use crate::table::{Table, all_managed, by_number, by_oid};
 
@@ -39,6 +40,9 @@ enum UndoOutcome {
 pub const ALREADY_LIVE: (&str, &str) = ("already_live", "it was restored since");
 pub const DELETED_LATER: (&str, &str) = ("deleted_later", "another deletion took it since");
 pub const PURGED: (&str, &str) = ("purged", "the record was purged, or is hidden from you");
+
+/// By table and stamp, what other deletions have taken with a stamp that may look the same (`event::taken_again`).
+type TakenAgain = HashMap<(i32, Option<i64>), HashMap<Named, i64>>;
 
 /// Rows that one statement of the deletion took from one table with one stamp.
 struct Part {
@@ -191,26 +195,32 @@ impl Part {
             .collect()
     }
 
-    /// Judges each row by how it stands now, locked; leaves as restored those that can be tried.
-    fn judge(&mut self) -> Result<()> {
+    /// Locks the rows; returns how each of them stands, by its place.
+    fn lock(&self) -> Result<HashMap<usize, Found>> {
         let everything: Vec<usize> = (0..self.keys.len()).collect();
         let found = self.on_rows(&everything, |rows| layout::of(&self.table).find(rows, Lock::Update))?;
-        let found: HashMap<usize, Found> = found.into_iter().map(|row| (row.key, row)).collect();
+        Ok(found.into_iter().map(|row| (row.key, row)).collect())
+    }
+
+    /// Judges each row by how it stands now; leaves as restored those that can be tried.
+    fn judge(&mut self, found: &HashMap<usize, Found>, again: &mut TakenAgain) -> Result<()> {
         let owned = if self.taken.by_cascade { vec![true; self.keys.len()] } else { owners::owned(&self.table, &self.keys)? };
         let held = hold::held_among(&self.table, &self.keys)?;
         self.taken.stamp = self.taken.stamp.map(|stamp| layout::stamp_among(&self.table, stamp, found.values()));
-        let again = self.taken_again(found.values())?;
-        for i in everything {
+        let again = self.taken_again(found.values(), again)?;
+        for (i, is_owned) in owned.into_iter().enumerate() {
             let row = (self.taken.ids[i].clone(), self.taken.versions.get(i).copied());
             self.outcomes[i] = match found.get(&i).map(|row| row.standing) {
                 None => UndoOutcome::Conflict(PURGED.0, Error::not_ready(PURGED.1)),
                 Some(Standing::Live) => UndoOutcome::AlreadyLive,
                 Some(Standing::Deleted(stamp)) if Some(stamp) != self.taken.stamp => UndoOutcome::DeletedLater,
-                Some(_) if again.contains(&row) => UndoOutcome::DeletedLater,
+                Some(_) if again.is_some_and(|again| again.get(&row).is_some_and(|seq| *seq > self.taken.seq)) => {
+                    UndoOutcome::DeletedLater
+                }
                 Some(_) if held.contains(&self.keys[i].text) => {
                     UndoOutcome::Conflict("held", Error::on_hold("the record is on hold"))
                 }
-                Some(_) if !owned[i] => UndoOutcome::Conflict("denied", Error::denied("the record is not yours")),
+                Some(_) if !is_owned => UndoOutcome::Conflict("denied", Error::denied("the record is not yours")),
                 Some(_) if self.taken.redacted => UndoOutcome::RestoredRedacted,
                 Some(_) => UndoOutcome::Restored,
             };
@@ -218,10 +228,20 @@ impl Part {
         Ok(())
     }
 
-    /// Of these rows, those that another deletion has taken since with a stamp that looks the same.
-    fn taken_again<'f>(&self, mut found: impl Iterator<Item = &'f Found>) -> Result<HashSet<(String, Option<i64>)>> {
+    /// What other deletions have taken with a stamp that looks like this part's; `None` where none of these rows bears it.
+    fn taken_again<'a, 'f>(
+        &self,
+        mut found: impl Iterator<Item = &'f Found>,
+        again: &'a mut TakenAgain,
+    ) -> Result<Option<&'a HashMap<Named, i64>>> {
         let bears = |row: &Found| row.standing.stamp().is_some_and(|stamp| Some(stamp) == self.taken.stamp);
-        if found.any(bears) { event::taken_again(self.deletion, &self.taken) } else { Ok(HashSet::new()) }
+        if !found.any(bears) {
+            return Ok(None);
+        }
+        Ok(Some(match again.entry((self.taken.managed, self.taken.stamp)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(event::taken_again(self.deletion, self.taken.managed, self.taken.stamp)?),
+        }))
     }
 
     /// Restores all candidates at once; where that fails, finds by trying each which of them conflict.
@@ -281,8 +301,11 @@ impl Part {
 
 /// Everything back first, parents checked after: the deletion's own order need not have been parents first.
 fn restore_all(parts: &mut [Part]) -> Result<()> {
-    for part in parts.iter_mut() {
-        part.judge()?;
+    // All are locked before the log is asked what has become of them: so it needs to be asked but once for a table and a stamp.
+    let found = parts.iter().map(Part::lock).collect::<Result<Vec<_>>>()?;
+    let mut again = TakenAgain::new();
+    for (part, found) in parts.iter_mut().zip(&found) {
+        part.judge(found, &mut again)?;
     }
     for part in parts.iter_mut() {
         part.restore()?;

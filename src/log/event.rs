@@ -13,7 +13,7 @@ use super::deletion;
 use crate::backend::identity::actor;
 use crate::backend::own_table::{OwnRow, own_statements};
 use crate::backend::relation;
-use crate::backend::stamp::stamp_argument;
+use crate::backend::stamp::{stamp_argument, stamps_argument};
 use crate::backend::text_array::text_array;
 use crate::backend::transaction;
 use crate::error::Result;
@@ -182,12 +182,12 @@ own_statements! {
          WHERE e.deletion = $1 AND e.op = 'delete' AND e.managed <> ALL ($2) ORDER BY e.seq";
     // A column may hold no more than whole seconds: so far apart can two stamps be that look the same there.
     // By the stamp alone, whose index finds next to nothing: along the other one all of a table's entries would be read.
-    TAKEN_AGAIN(INT4, INT8, INT8, TIMESTAMPTZ) =
+    TAKEN_AGAIN(INT4, INT8, TIMESTAMPTZ) =
         "WITH stamped AS MATERIALIZED (
              SELECT seq, managed, deletion, ids, versions FROM tombstone.event
-             WHERE deleted_at BETWEEN $4 - interval '1 second' AND $4 + interval '1 second' AND deletion_type = 'soft'
+             WHERE deleted_at BETWEEN $3 - interval '1 second' AND $3 + interval '1 second' AND deletion_type = 'soft'
          )
-         SELECT ids, versions FROM stamped WHERE managed = $1 AND seq > $2 AND deletion <> $3";
+         SELECT ids, versions, seq FROM stamped WHERE managed = $1 AND deletion <> $2 ORDER BY seq";
     TAKEN_OF(INT8, INT4) =
         "SELECT ids, versions, cause = 'cascade' FROM tombstone.event
          WHERE managed = $2 AND xid = (SELECT xid FROM tombstone.event WHERE seq = $1) AND deletion = $1 AND op = 'delete'
@@ -203,12 +203,19 @@ own_statements! {
          FROM known
          JOIN tombstone.event e ON e.managed = known.managed AND e.xid = (SELECT xid FROM tombstone.event WHERE seq = $1)
          WHERE e.deletion = $1 AND e.op = 'delete' GROUP BY e.managed";
-    // Likewise.
-    STAMPED(TIMESTAMPTZ, TIMESTAMPTZ, INT4, INT4_ARRAY) =
-        "WITH stamped AS MATERIALIZED (
-             SELECT deletion, managed FROM tombstone.event WHERE deleted_at BETWEEN $1 AND $2 AND deletion_type = 'soft'
-         )
-         SELECT deletion, bool_or(managed = $3) FROM stamped WHERE managed = $3 OR managed = ANY ($4) GROUP BY deletion LIMIT 2";
+    // The first and the last deletion by each stamp, which the index finds: one that took its records one by one has as many entries.
+    STAMPED(TIMESTAMPTZ_ARRAY, INT4, INT4_ARRAY) =
+        "SELECT found.deletion, bool_or(of.managed = $2)
+         FROM unnest($1) AS left_as (stamp)
+         CROSS JOIN unnest($2 || $3) AS of (managed)
+         CROSS JOIN LATERAL (
+             (SELECT e.deletion FROM tombstone.event e
+              WHERE e.deleted_at = left_as.stamp AND e.deletion_type = 'soft' AND e.managed = of.managed ORDER BY e.deletion LIMIT 1)
+             UNION ALL
+             (SELECT e.deletion FROM tombstone.event e
+              WHERE e.deleted_at = left_as.stamp AND e.deletion_type = 'soft' AND e.managed = of.managed ORDER BY e.deletion DESC LIMIT 1)
+         ) AS found
+         GROUP BY found.deletion LIMIT 2";
     TAKERS(TIMESTAMPTZ, INT4) =
         "WITH stamped AS MATERIALIZED (
              SELECT seq, managed, deletion, ids, versions FROM tombstone.event WHERE deleted_at = $1 AND deletion_type = 'soft'
@@ -342,21 +349,26 @@ pub fn taken_by(deletion: i64, but_of: Vec<i32>) -> Result<Vec<Taken>> {
     })
 }
 
-/// What other deletions than `deletion` have taken of the same table since it took `taken`, with a stamp that may look the same: each
-/// row by its id and version. A row is taken anew only after the deletion before is over, so the order of the entries tells.
-pub fn taken_again(deletion: i64, taken: &Taken) -> Result<HashSet<(String, Option<i64>)>> {
-    let arguments = [taken.managed.into(), taken.seq.into(), deletion.into(), stamp_argument(taken.stamp)];
+/// A row by its record's id and its version.
+pub type Named = (String, Option<i64>);
+
+/// What other deletions than `deletion` have taken of the table numbered `managed`, with a stamp that may look like `stamp`: each row, and
+/// the number of the last entry that has it. A row is taken anew only after the deletion before is over: a higher number than that of
+/// the entry by which `deletion` took it says that it was taken since.
+pub fn taken_again(deletion: i64, managed: i32, stamp: Option<i64>) -> Result<HashMap<Named, i64>> {
+    let arguments = [managed.into(), deletion.into(), stamp_argument(stamp)];
     let again = TAKEN_AGAIN.rows_latest(&arguments, |row| {
         let (ids, versions) = one_for_each(row.get(1)?, row.nullable(2)?);
-        Ok(ids.into_iter().enumerate().map(move |(i, id)| (id, versions.get(i).copied())).collect::<Vec<_>>())
+        let seq = row.get(3)?;
+        Ok(ids.into_iter().enumerate().map(move |(i, id)| ((id, versions.get(i).copied()), seq)).collect::<Vec<_>>())
     })?;
     Ok(again.into_iter().flatten().collect())
 }
 
-/// Which deletions have left a stamp from `first` to `last` in the table numbered `managed`, or in `others`.
-pub fn stamped(first: i64, last: i64, managed: i32, others: Vec<i32>) -> Result<Stamped> {
-    let arguments = [stamp_argument(Some(first)), stamp_argument(Some(last)), managed.into(), others.into()];
-    let deletions = STAMPED.rows(&arguments, |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)))?;
+/// Which deletions have left one of these stamps in the table numbered `managed`, or in `others`.
+pub fn stamped(stamps: &[i64], managed: i32, others: Vec<i32>) -> Result<Stamped> {
+    let deletions = STAMPED
+        .rows(&[stamps_argument(stamps), managed.into(), others.into()], |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)))?;
     Ok(match deletions.as_slice() {
         [(deletion, true)] => Stamped::One(*deletion),
         [] => Stamped::Unknown,
