@@ -138,10 +138,12 @@ impl Due<'_> {
             return format!("{condition}({is_old} OR {})", self.is_outdated(keeps));
         }
         let Some(sooner) = &self.rule.sooner else { return format!("{condition}{is_old}") };
-        // Where it is no tombstone its own age is nobody's business, and is not computed.
+        // Where it is no tombstone its own age is nobody's business, and is not computed. An age that no date can have, of one row, is not
+        // to keep the others: less than nothing is nothing.
         format!(
             "{condition}{counts_from} IS NOT NULL AND ({is_old} OR {counts_from} OPERATOR(pg_catalog.<)
-             (pg_catalog.now() OPERATOR(pg_catalog.-) LEAST(({sooner}\n), '4000 years'::pg_catalog.interval)))"
+             (pg_catalog.now() OPERATOR(pg_catalog.-)
+              GREATEST(LEAST(({sooner}\n), '4000 years'::pg_catalog.interval), '0'::pg_catalog.interval)))"
         )
     }
 

@@ -41,6 +41,15 @@ SELECT tombstone.configure('contract', 'purge_after', $$make_interval(secs => 1 
 CALL tombstone.maintain('contract');
 SELECT id FROM contract ORDER BY id;
 
+-- What is before or beyond all dates keeps no other row: less than nothing is nothing, and more than 4,000 years is for ever.
+CREATE TABLE lease (id int PRIMARY KEY, keeps interval, deleted_at timestamptz);
+SELECT tombstone.manage('lease', retention => '10 years', purge_after => 'keeps');
+INSERT INTO lease VALUES (1, '-300000 years', now() - interval '1 day'), (2, '1 hour', now() - interval '1 day'),
+    (3, '170000000 years', now() - interval '1 day'), (4, '-2 days', NULL);
+SELECT action, records FROM tombstone.preview('lease');
+CALL tombstone.maintain('lease');
+SELECT id FROM lease ORDER BY id;
+
 --
 -- archive
 --
