@@ -86,15 +86,17 @@ impl Binned {
     pub fn of(deletion: i64) -> Result<Binned> {
         let tallies = event::tallies(deletion)?;
         let mut sources = Vec::new();
+        // All of them: of a table that had no events the log does not know, whatever it knows of others.
         for managed in all_managed()?.into_iter().filter(|managed| managed.is_archived) {
             let tally = tallies.iter().find(|tally| tally.managed == managed.number).copied();
-            // What the log does not know of a deletion that it knows is not there.
-            if tallies.is_empty() || tally.is_some() {
-                sources.push(Source { table: by_oid(managed.relation)?, tally });
-            }
+            sources.push(Source { table: by_oid(managed.relation)?, tally });
         }
         let mut binned = Binned { deletion, sources, held: vec![], gone: vec![] };
         binned.look(Lock::None)?;
+        if !tallies.is_empty() {
+            let held: HashSet<pg_sys::Oid> = binned.held.iter().map(|held| held.table.oid).collect();
+            binned.sources.retain(|source| source.tally.is_some() || held.contains(&source.table.oid));
+        }
         Ok(binned)
     }
 

@@ -101,6 +101,17 @@ SELECT tombstone.soft_delete('2', 'author') AS deletion \gset
 SELECT relation, id, outcome FROM tombstone.undo(:deletion);
 SELECT (SELECT count(*) FROM author WHERE deleted_at IS NOT NULL) AS authors, (SELECT count(*) FROM post WHERE deleted_at IS NOT NULL) AS posts;
 SELECT tombstone.restore('2', 'post');
+-- With archives it undoes all of it, whichever of the tables the log tells of.
+CREATE TABLE trip (id int PRIMARY KEY);
+CREATE TABLE leg (id int PRIMARY KEY, trip int REFERENCES trip ON DELETE CASCADE);
+SELECT tombstone.manage('leg', events => 'none'), tombstone.manage('trip');
+INSERT INTO trip VALUES (1);
+INSERT INTO leg VALUES (11, 1);
+DELETE FROM trip;
+SELECT relation, id, outcome FROM tombstone.undo((SELECT deletion FROM trip_tombstone));
+SELECT tombstone.configure('trip', 'events', 'none'), tombstone.configure('leg', 'events', NULL);
+DELETE FROM trip;
+SELECT relation, id, outcome FROM tombstone.undo((SELECT deletion FROM trip_tombstone));
 
 -- What the log knew before, it knows until it is trimmed; with no word of a purge the deletes stay in the stream.
 SELECT tombstone.configure('visit', 'events', 'all'), tombstone.release('4', 'visit');
