@@ -84,7 +84,7 @@ fn excess(table: &Table, due: u64, most: MaxPurge) -> Result<Option<String>> {
     let (records, words) = match most {
         MaxPurge::Records(records) => (records, most.to_string()),
         MaxPurge::Percent(_) => {
-            let rows = table.evaluating(|| live::estimate(table))?;
+            let rows = table.evaluating(|| live::size(table))?;
             (most.of(rows), format!("{most}, which is {} of about {rows} rows", most.of(rows)))
         }
     };
