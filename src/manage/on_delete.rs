@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use serde_json::Value;
 
+use super::adopt;
 use super::doors::forget_all;
 use crate::backend::own_table::own_statements;
 use crate::error::{Error, Result};
@@ -122,5 +123,6 @@ fn change(table: pg_sys::Oid, act: impl FnOnce(&mut Options)) -> Result<()> {
     let Some((_, mut options)) = catalog::options_of(table)? else { return Ok(()) };
     act(&mut options);
     catalog::update(table, &options)?;
+    catalog::relation(table)?.map_or(Ok(()), |relation| adopt::keep_options(&relation))?;
     forget_all(table)
 }

@@ -214,8 +214,11 @@ fn create(relation: &Relation, trigger: &Trigger) -> Result<()> {
 }
 
 fn drop_if_exists(relation: &Relation, trigger: &Trigger) -> Result<()> {
+    if !has_trigger(relation.oid, trigger.name) {
+        return Ok(());
+    }
     let table = qualified(&relation.schema, &relation.name);
-    run_as(relation.owner, &format!("DROP TRIGGER IF EXISTS {} ON {table}", ident(trigger.name)))
+    run_as(relation.owner, &format!("DROP TRIGGER {} ON {table}", ident(trigger.name)))
 }
 
 fn of_table(archived: bool) -> &'static [Trigger] {

@@ -45,7 +45,7 @@ pub fn complete(relation: &Relation, mut options: Options) -> Result<Options> {
         .try_for_each(|cause| options::one_of("mute", cause, &Cause::ALL.map(Cause::name)))
         .map_err(Error::invalid)?;
     channel(&options.channel)?;
-    not_negative("retention", options.retention, "NULL means for ever, and 0 that no tombstone is kept.")?;
+    not_negative("retention", options.retention, "NULL means for ever, and 0 until the next pass.")?;
     not_negative("expire_after", options.expire_after, "NULL means never, and 0 at the moment that expire_from says.")?;
     positive("event_retention", options.event_retention, "NULL means for ever.")?;
     kept_versions(&options)?;

@@ -145,12 +145,17 @@ SELECT tombstone.restore('1', 'topic');
 CREATE VIEW said AS SELECT on_delete FROM tombstone.tables WHERE relation = 'talk'::regclass;
 ALTER TABLE talk RENAME CONSTRAINT talk_topic_fkey TO topic_of_talk;
 SELECT * FROM said;
+-- So does what a copy of the schema alone is adopted by.
+SELECT obj_description(oid, 'pg_trigger') ~ '"on_delete": .*topic_of_talk' AS names_it FROM pg_trigger
+WHERE tgrelid = 'talk'::regclass AND tgname = 'zz_tombstone_update';
 SELECT tombstone.soft_delete('1', 'topic') > 0 AS deleted;
 SELECT tombstone.restore('1', 'topic');
 ALTER TABLE talk RENAME CONSTRAINT talk_pkey TO talks;
 ALTER TABLE talk RENAME TO lecture;
 ALTER TABLE lecture DROP CONSTRAINT topic_of_talk;
 SELECT * FROM said;
+SELECT obj_description(oid, 'pg_trigger') ~ 'topic_of_talk' AS names_it FROM pg_trigger
+WHERE tgrelid = 'lecture'::regclass AND tgname = 'zz_tombstone_update';
 ALTER TABLE lecture ADD CONSTRAINT topic_of_talk FOREIGN KEY (topic) REFERENCES topic;
 SELECT tombstone.soft_delete('1', 'topic');
 \echo :SQLSTATE
