@@ -12,14 +12,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
-import django
 import psycopg
 from django.apps import AppConfig
-from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, models, transaction
 from django.db.models.functions import Now
-from psycopg.conninfo import conninfo_to_dict
+from django_project import set_up
 
 
 class People(AppConfig):
@@ -28,21 +26,12 @@ class People(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
 
-server = conninfo_to_dict(os.environ["TOMBSTONE_CONNINFO"])
-settings.configure(
-    DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": server["host"],
-            "NAME": server["dbname"],
-            "USER": server["user"],
-        }
-    },
+set_up(
+    os.environ["TOMBSTONE_CONNINFO"],
     INSTALLED_APPS=["django_in_place.People"],
     MIGRATION_MODULES={"people": "people_migrations"},
     USE_TZ=True,
 )
-django.setup()
 
 # --- The models -------------------------------------------------------------
 

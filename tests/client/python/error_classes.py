@@ -5,26 +5,13 @@ Arguments: a conninfo, then SQLSTATEs.
 
 import sys
 
-import django
 import psycopg
 import sqlalchemy
-from django.conf import settings
 from django.db import connection
-from psycopg.conninfo import conninfo_to_dict
+from django_project import set_up
 
 conninfo, sqlstates = sys.argv[1], sys.argv[2:]
-server = conninfo_to_dict(conninfo)
-settings.configure(
-    DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": server["host"],
-            "NAME": server["dbname"],
-            "USER": server["user"],
-        }
-    }
-)
-django.setup()
+set_up(conninfo)
 plain = psycopg.connect(conninfo, autocommit=True)
 engine = sqlalchemy.create_engine(
     "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), isolation_level="AUTOCOMMIT"

@@ -16,13 +16,11 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 
-import django
 from django.apps import AppConfig, apps
-from django.conf import settings
 from django.core.management import call_command
 from django.core.management.color import no_style
 from django.db import IntegrityError, connection, models, transaction
-from psycopg.conninfo import conninfo_to_dict
+from django_project import set_up
 
 
 class Shop(AppConfig):
@@ -31,20 +29,11 @@ class Shop(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
 
-server = conninfo_to_dict(os.environ["TOMBSTONE_CONNINFO"])
-settings.configure(
-    DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": server["host"],
-            "NAME": server["dbname"],
-            "USER": server["user"],
-        }
-    },
+set_up(
+    os.environ["TOMBSTONE_CONNINFO"],
     INSTALLED_APPS=["with_django.Shop"],
     MIGRATION_MODULES={"shop": "shop_migrations"},
 )
-django.setup()
 
 from django.contrib.postgres.fields import ArrayField  # noqa: E402, only after setup()
 from django.db.models.functions import Upper  # noqa: E402
