@@ -20,7 +20,8 @@ SELECT :SERVER_VERSION_NUM < 150000 AS is_refused \gset
     DROP SCHEMA seen CASCADE;
     \quit
 \endif
-\d+ customers
+\d customers
+SELECT reloptions FROM pg_class WHERE oid = 'customers'::regclass;
 
 --
 -- Read and written like the table
