@@ -202,7 +202,7 @@ impl Shown<'_> {
     fn key(&self) -> Result<Key> {
         let values = self.table.id.iter().map(|column| self.value(column)).collect::<Result<Vec<_>>>()?;
         // SAFETY: read from the id columns.
-        Ok(Key { text: unsafe { self.table.key_text(&values) }, values })
+        Ok(unsafe { self.table.key_of(values) })
     }
 
     fn version(&self) -> Result<Option<i64>> {

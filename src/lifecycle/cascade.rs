@@ -95,19 +95,11 @@ pub fn live_children(table: &Table, child: &Table, key: &ForeignKey, parents: &[
         return Ok(Vec::new());
     }
     let statement = child.statement(Purpose("live children", "", key.oid), || {
-        let sql = format!(
-            "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND {}",
-            columns(&child.id),
-            child.sql(),
-            parents.rows_from(),
-            parents.equal_children(key),
-            child.is_live("t"),
-        );
-        (sql, parents.types())
+        (parents.children(child, key, &child.is_live("t")), parents.types())
     });
     let live = child.as_owner(|| statement.value_rows(&parents.arguments()))?;
     // SAFETY: just read from the id columns.
-    Ok(live.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
+    Ok(live.into_iter().map(|values| unsafe { child.key_of(values) }).collect())
 }
 
 /// 23503 where a live record of `keys` has a parent that is a tombstone.
@@ -286,6 +278,18 @@ impl Referred {
         let mut arguments = self.arguments();
         arguments.push(stamp_argument(Some(stamp)));
         arguments
+    }
+
+    /// What finds the ids of the children that refer to these values by `key`, among the rows of their table, known as `t`, that fit
+    /// `condition`.
+    pub fn children(&self, child: &Table, key: &ForeignKey, condition: &str) -> String {
+        format!(
+            "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND {condition}",
+            columns(&child.id),
+            child.sql(),
+            self.rows_from(),
+            self.equal_children(key),
+        )
     }
 
     pub fn rows_from(&self) -> String {

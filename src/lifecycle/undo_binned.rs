@@ -440,7 +440,7 @@ impl Source {
             let by_cascade = values.pop().is_some_and(|is| is.value() != 0);
             let version = values.pop().map(|version| version.value().cast_signed() as i64);
             // SAFETY: just read from the id columns.
-            let key = Key { text: unsafe { self.table.key_text(&values) }, values };
+            let key = unsafe { self.table.key_of(values) };
             Listed { key, version: version.filter(|_| self.table.version.is_some()), by_cascade }
         };
         Ok(found.into_iter().map(row).collect())

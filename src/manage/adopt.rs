@@ -7,9 +7,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::bin::run_as;
 use super::doors::begin_one;
 use super::tree;
-use super::triggers::run_as;
 use crate::backend::ident::{ident, literal, qualified};
 use crate::backend::identity::{caller, with_settings};
 use crate::backend::own_table::own_statements;
@@ -42,7 +42,7 @@ pub fn keep_options(relation: &Relation) -> Result<()> {
     const PLAIN: [(&CStr, &CStr); 1] = [(c"IntervalStyle", c"postgres")];
     let said: String = with_settings(&PLAIN, || SAID.one(&[relation.oid.into()], |row| row.get(1)))?;
     let (trigger, table) = (ident(UPDATE_TRIGGER), qualified(&relation.schema, &relation.name));
-    run_as(relation.owner, &format!("COMMENT ON TRIGGER {trigger} ON {table} IS {}", literal(&format!("{KEPT}{said}"))))
+    run_as(relation.owner, &[format!("COMMENT ON TRIGGER {trigger} ON {table} IS {}", literal(&format!("{KEPT}{said}")))])
 }
 
 /// Manages again what the caller owns of such tables; returns them.

@@ -10,7 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
-use super::{drift, live_view, on_delete, tree, validate};
+use super::{bin, drift, live_view, on_delete, tree, validate};
 use crate::backend::ident::{ident, qualified};
 use crate::backend::identity::acting_as;
 use crate::backend::own_table::own_statements;
@@ -338,7 +338,6 @@ fn on_partition() -> Result<(), ErrorReport> {
     follow().map_err(Into::into)
 }
 
-/// Runs a definition in the name of `owner`.
-pub fn run_as(owner: pg_sys::Oid, sql: &str) -> Result<()> {
-    altering::ourselves(|| acting_as(owner, || Ok(Spi::run(sql)?)))
+fn run_as(owner: pg_sys::Oid, sql: &str) -> Result<()> {
+    bin::run_as(owner, &[sql.to_string()])
 }

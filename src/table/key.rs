@@ -30,8 +30,16 @@ impl Table {
             values.push(self.read(column, text, &what).map_err(hint)?);
         }
         // SAFETY: just read as values of these types.
-        let text = unsafe { self.key_text(&values) };
-        Ok(Key { values, text })
+        Ok(unsafe { self.key_of(values) })
+    }
+
+    /// The key with these column values.
+    ///
+    /// # Safety
+    /// `values` are values of the id columns, in their order.
+    pub unsafe fn key_of(&self, values: Vec<pg_sys::Datum>) -> Key {
+        // SAFETY: by contract of this function.
+        Key { text: unsafe { self.key_text(&values) }, values }
     }
 
     /// To read a value is to run the checks of its parts, which are the code of whoever made the type: no reader lends it his rights.

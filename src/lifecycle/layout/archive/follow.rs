@@ -72,7 +72,7 @@ impl Archive<'_> {
         for mut values in statement.value_rows(&arguments)? {
             let deletion = values.pop().unwrap_or(pg_sys::Datum::from(0)).value().cast_signed() as i64;
             // SAFETY: just read from the id columns.
-            let key = Key { text: unsafe { self.table.key_text(&values) }, values };
+            let key = unsafe { self.table.key_of(values) };
             match deletions.iter_mut().find(|(other, _)| *other == deletion) {
                 Some((_, keys)) => keys.push(key),
                 None => deletions.push((deletion, vec![key])),

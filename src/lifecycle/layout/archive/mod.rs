@@ -206,7 +206,7 @@ impl Archive<'_> {
         for mut values in found {
             let deletion = values.pop().map_or(0, |deletion| deletion.value().cast_signed() as i64);
             // SAFETY: just read from the id columns.
-            let key = Key { text: unsafe { self.table.key_text(&values) }, values };
+            let key = unsafe { self.table.key_of(values) };
             if !seen.insert(key.text.clone()) {
                 continue;
             }

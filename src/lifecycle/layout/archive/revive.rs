@@ -430,5 +430,5 @@ fn fallen(deletion: i64, child: &Table, bin: &Bin, key: &ForeignKey, parents: &R
     arguments.push(deletion.into());
     let found = child.as_owner(|| by_index(|| Statement::new(sql, types).value_rows(&arguments)))?;
     // SAFETY: just read from the id columns.
-    Ok(found.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
+    Ok(found.into_iter().map(|values| unsafe { child.key_of(values) }).collect())
 }

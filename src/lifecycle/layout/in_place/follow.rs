@@ -27,19 +27,12 @@ impl Follow for InPlace<'_> {
         let child = self.table;
         let statement = child.statement(Purpose("fallen children", "", key.oid), || {
             let types = parents.types_and_stamp();
-            let sql = format!(
-                "SELECT DISTINCT {} FROM {} AS t, {} WHERE {} AND {}",
-                columns(&child.id),
-                child.sql(),
-                parents.rows_from(),
-                parents.equal_children(key),
-                self.deleted_at.bears("t", &format!("${}", types.len())),
-            );
-            (sql, types)
+            let fell = self.deleted_at.bears("t", &format!("${}", types.len()));
+            (parents.children(child, key, &fell), types)
         });
         let fallen = statement.value_rows(&parents.arguments_and_stamp(fell.stamp))?;
         // SAFETY: just read from the id columns.
-        Ok(fallen.into_iter().map(|values| Key { text: unsafe { child.key_text(&values) }, values }).collect())
+        Ok(fallen.into_iter().map(|values| unsafe { child.key_of(values) }).collect())
     }
 
     fn deleted_parent(&self, key: &ForeignKey, children: &Referred) -> Result<Option<String>> {
