@@ -4,20 +4,16 @@ Run by unittest. TOMBSTONE_CONNINFO is an empty database with the extension; its
 is an app of its own, whose migrations are made in a temporary directory.
 """
 
-import importlib
 import json
 import os
-import sys
-import tempfile
 import unittest
-from pathlib import Path
 
 import psycopg
 from django.apps import AppConfig
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, models, transaction
 from django.db.models.functions import Now
-from django_project import set_up
+from django_project import AppMigrations, set_up
 
 
 class People(AppConfig):
@@ -86,23 +82,14 @@ class Migration(migrations.Migration):
     ]
 '''
 
-directory = tempfile.TemporaryDirectory()
-migrations = Path(directory.name, "people_migrations")
-
 
 def setUpModule():
-    unittest.addModuleCleanup(directory.cleanup)
-    unittest.addModuleCleanup(connection.close)
-    migrations.mkdir()
-    (migrations / "__init__.py").touch()
-    sys.path.append(directory.name)
-    call_command("makemigrations", "people", verbosity=0)
+    migrations = AppMigrations("people", "people_migrations")
     call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute("SELECT conname FROM pg_constraint WHERE conrelid = 'people_note'::regclass AND contype = 'f'")
         [(foreign_key,)] = cursor.fetchall()
-    (migrations / "0002_tombstones.py").write_text(TOMBSTONES % foreign_key)
-    importlib.invalidate_caches()
+    migrations.write("0002_tombstones", TOMBSTONES % foreign_key)
     call_command("migrate", verbosity=0)
 
 

@@ -5,22 +5,18 @@ is an app of its own, whose migrations are made in a temporary directory: the fi
 TOMBSTONES.
 """
 
-import importlib
 import os
-import sys
-import tempfile
 import unittest
 import uuid
 from collections import Counter
 from datetime import datetime, timezone
 from decimal import Decimal
-from pathlib import Path
 
 from django.apps import AppConfig, apps
 from django.core.management import call_command
 from django.core.management.color import no_style
 from django.db import IntegrityError, connection, models, transaction
-from django_project import set_up
+from django_project import AppMigrations, set_up
 
 
 class Shop(AppConfig):
@@ -125,24 +121,12 @@ class Migration(migrations.Migration):
     ]
 """
 
-directory = tempfile.TemporaryDirectory()
-migrations = Path(directory.name, "shop_migrations")
-
 
 def setUpModule():
-    unittest.addModuleCleanup(directory.cleanup)
-    unittest.addModuleCleanup(connection.close)
-    migrations.mkdir()
-    (migrations / "__init__.py").touch()
-    sys.path.append(directory.name)
-    call_command("makemigrations", "shop", verbosity=0)
-    write_migration("0002_tombstones", TOMBSTONES)
+    global migrations
+    migrations = AppMigrations("shop", "shop_migrations")
+    migrations.write("0002_tombstones", TOMBSTONES)
     call_command("migrate", verbosity=0)
-
-
-def write_migration(name, text):
-    (migrations / f"{name}.py").write_text(text)
-    importlib.invalidate_caches()
 
 
 class Case(unittest.TestCase):
@@ -363,7 +347,7 @@ class Migrations(Case):
         ann = self.add_customer(Member, gift="a pen")
         before = self.everything()
         ann.delete()
-        write_migration("0003_more_columns", MORE_COLUMNS)
+        migrations.write("0003_more_columns", MORE_COLUMNS)
         call_command("migrate", verbosity=0)
         self.undo()
 
@@ -371,6 +355,6 @@ class Migrations(Case):
         self.assertEqual(self.value("SELECT present FROM shop_member"), "a pen")
         self.assertEqual(str(self.value("SELECT max(price) FROM shop_line")), "2.000000")
         call_command("migrate", "shop", "0002", verbosity=0)
-        (migrations / "0003_more_columns.py").unlink()
+        migrations.remove("0003_more_columns")
         self.assertEqual(self.everything(), before)
         self.check()
