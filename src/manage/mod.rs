@@ -7,6 +7,7 @@ mod convert;
 mod doors;
 mod drift;
 mod drop;
+mod expressions;
 mod live_view;
 mod on_delete;
 mod retype;
